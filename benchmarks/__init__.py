@@ -1,0 +1,1 @@
+"""Commands that measure Pinhole against independent implementations; never imported by the application."""

@@ -1,0 +1,56 @@
+"""Where Pinhole begins: readies the environment, then starts what was asked for; knows no feature.
+
+    python entry.py [flags]                    the page in the browser; --help lists the flags
+    python entry.py generate --prompt "..."    a picture without the page
+    python entry.py test [pytest arguments]    every check the project has
+
+The first lines are written so that the oldest Python can read them and say what is wrong; hence no annotations here.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - the point of these lines is to run where the rest cannot
+    sys.stderr.write(
+        "Pinhole needs Python 3.11 or newer and this is Python %d.%d (%s): install a newer one and start with it, "  # noqa: UP031
+        "for example: python3.11 entry.py\n" % (sys.version_info[0], sys.version_info[1], sys.executable)
+    )
+    sys.exit(2)
+
+from os.path import abspath, dirname
+
+from modules import environment
+
+ROOT = dirname(abspath(__file__))
+
+
+def main(argv):  # noqa: ANN001, ANN201
+    # type: (list[str]) -> int
+    """Run the command line `argv` (without the program's name) and return the exit code."""
+    command = argv[0] if argv else ""
+    if argv and command not in ("test", "generate"):
+        from modules import flags
+
+        flags.parser().parse_args(argv)  # --help, and a misspelt flag, take no environment
+    try:
+        environment.enter(ROOT, "requirements-dev.txt" if command == "test" else "requirements.txt")
+    except environment.SetupError as error:
+        sys.stderr.write("%s\n" % error)  # noqa: UP031
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The next start carries on from here.\n")
+        return 130
+    if command == "test":
+        from tests import checks
+
+        return checks.main(argv[1:])
+    if command == "generate":
+        from modules import cli
+
+        return cli.main(argv[1:])
+    import webui
+
+    return webui.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

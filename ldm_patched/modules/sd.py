@@ -1,0 +1,223 @@
+"""A checkpoint file becomes networks that are ready to use. Knows no sampler and nothing of the application.
+
+Networks are built without memory, then get their tensors from the memory-mapped file, part by part: what has to be
+copied (another dtype or device, a fused projection) is copied once and its pages are given back.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ldm_patched.ldm.clip import ClipText
+from ldm_patched.ldm.unet import UNet
+from ldm_patched.ldm.vae import AutoencoderKL
+from ldm_patched.modules.checkpoint_layout import (
+    UNET_PREFIX,
+    VAE_PREFIX,
+    Kind,
+    Translation,
+    tower_from_published,
+    unet_from_published,
+)
+from ldm_patched.modules.conditioning import Conditioning, join_texts
+from ldm_patched.modules.detection import Detection, Skeleton, build, check_complete, detect, published_shapes
+from ldm_patched.modules.devices import Placement, Sizes, look, place
+from ldm_patched.modules.sdxl_clip import SDXLClip, Tower
+from ldm_patched.modules.state_dict import TensorFile, cast, with_prefix
+
+LATENT_SCALES: Mapping[Kind, float] = {"sdxl": 0.13025, "sdxl_refiner": 0.13025, "sd15": 0.18215}
+"""What an autoencoder's latents are multiplied by before they are noised: it brings them to unit variance."""
+
+_BLOCK = re.compile(r".*?\.\d+\.")
+_CACHED_TEXTS = 64
+_WORKERS = 4
+"""Threads that copy tensors out of the file: copying waits for memory pages more than it computes."""
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class CLIP:
+    """The text encoders of a checkpoint, with the texts encoded last."""
+
+    def __init__(self, encoder: SDXLClip) -> None:
+        self.encoder = encoder
+        self._cache: OrderedDict[tuple[str, int], Conditioning] = OrderedDict()
+
+    def encode(self, texts: Sequence[str], clip_skip: int = 2, top_k: int = 1) -> Conditioning:
+        """Several texts, encoded one by one and joined.
+
+        Returns [(hidden [1, 77 * chunks of all texts, context_dim], {"pooled_output": [1, width] or None})] in
+        float32; the pooled vector is the sum over the first `top_k` texts. Raises PromptTooLong, and ValueError for
+        a clip_skip that the encoders do not have.
+        """
+        return join_texts([self._encode(text, clip_skip) for text in texts], top_k)
+
+    def _encode(self, text: str, clip_skip: int) -> Conditioning:
+        key = (text, clip_skip)
+        if key not in self._cache:
+            self._cache[key] = self.encoder.encode(text, clip_skip)
+            if len(self._cache) > _CACHED_TEXTS:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+
+class VAE:
+    """The autoencoder of a checkpoint. Its latents are scaled as the UNet knows them; pictures are 0..1."""
+
+    def __init__(self, model: AutoencoderKL, scale: float) -> None:
+        self.model = model
+        self.scale = scale
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """[batch, 4, h, w] -> float32 [batch, 3, 8h, 8w], clamped to 0..1. One by one, for the sake of memory.
+
+        Where half precision overflows, the picture is decoded again in float32.
+        """
+        decoded = torch.cat([self._guarded(AutoencoderKL.decode, row / self.scale) for row in torch.split(latent, 1)])
+        return ((decoded + 1.0) / 2.0).clamp_(0.0, 1.0)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, seed: int) -> Tensor:
+        """[batch, 3, H, W] in 0..1 -> float32 [batch, 4, H // 8, W // 8], a sample drawn with `seed`.
+
+        What exceeds a multiple of 8 is cropped, evenly on both sides. Noise comes from a generator of its own on the
+        CPU, so the latent is the same on every device. Raises ValueError for a picture under 8 pixels.
+        """
+        height, width = pixels.shape[-2:]
+        if min(height, width) < 8:
+            raise ValueError(f"the picture is {width}x{height} pixels; the smallest is 8x8")
+        top, left = height % 8 // 2, width % 8 // 2
+        cropped = pixels[..., top : top + height // 8 * 8, left : left + width // 8 * 8]
+        moments = torch.cat([self._guarded(_moments, 2.0 * row - 1.0) for row in torch.split(cropped, 1)])
+        mean, log_variance = moments.chunk(2, dim=1)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        return (mean + (0.5 * log_variance).exp() * noise) * self.scale
+
+    def _guarded(self, run: Callable[[AutoencoderKL, Tensor], Tensor], x: Tensor) -> Tensor:
+        """Run in the network's dtype; where that gives no numbers, in float32 on a copy that is thrown away."""
+        weight = self.model.post_quant_conv.weight
+        result = run(self.model, _images(x, weight)).float()
+        if weight.dtype != torch.float32 and not bool(torch.isfinite(result).all()):
+            result = run(copy.deepcopy(self.model).float(), _images(x, weight.float()))
+        return result
+
+
+def _moments(model: AutoencoderKL, pixels: Tensor) -> Tensor:
+    return torch.cat(model.encode_moments(pixels), dim=1)
+
+
+def _images(x: Tensor, like: Tensor) -> Tensor:
+    return x.to(like.device, like.dtype, memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The parts of a checkpoint, on their device and in their dtype.
+
+    prediction: what the UNet's output means. zero_terminal_snr: whether its schedule ends in pure noise. metadata: the
+    file's own, as it stands there.
+    """
+
+    kind: Kind
+    unet: UNet
+    clip: CLIP
+    vae: VAE
+    prediction: Literal["eps", "v"]
+    zero_terminal_snr: bool
+    metadata: Mapping[str, str]
+
+
+def load_checkpoint(path: Path, placement: Placement | None = None) -> Checkpoint:
+    """Load a single-file checkpoint of SDXL, its refiner or SD 1.5, of any width.
+
+    placement: where to and in which dtypes; by default the policy of `devices` decides. Raises WeightsError with a
+    message that names the file, what it looks like and what was expected.
+    """
+    file = TensorFile(path)
+    shapes = {name: info.shape for name, info in file.infos.items()}
+    found = detect(path.name, shapes)
+    skeleton = build(path.name, found)
+    check_complete(path.name, shapes, published_shapes(found, skeleton))
+    if placement is None:
+        stored = file.infos[UNET_PREFIX + "input_blocks.0.0.weight"].dtype
+        placement = place(look(), sizes_of(skeleton), stored)
+    towers = _load_towers(file, found, skeleton, placement)
+    unet = _fill(skeleton.unet, file, UNET_PREFIX, unet_from_published, (placement.device, placement.unet))
+    vae = _fill(skeleton.vae, file, VAE_PREFIX, dict, (placement.device, placement.vae))
+    return Checkpoint(
+        kind=found.kind,
+        unet=unet,
+        clip=CLIP(SDXLClip(towers)),
+        vae=VAE(vae, LATENT_SCALES[found.kind]),
+        prediction=found.prediction,
+        zero_terminal_snr=found.zero_terminal_snr,
+        metadata=file.metadata,
+    )
+
+
+def sizes_of(skeleton: Skeleton) -> Sizes:
+    """Numbers of parameters of the parts."""
+    return Sizes(_parameters(skeleton.unet), sum(map(_parameters, skeleton.towers)), _parameters(skeleton.vae))
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _load_towers(file: TensorFile, found: Detection, skeleton: Skeleton, placement: Placement) -> list[Tower]:
+    target = (placement.device, placement.towers)
+    towers: list[Tower] = []
+    for tower, model in zip(found.towers, skeleton.towers, strict=True):
+        translate = partial(tower_from_published, tower.slot)
+        loaded: ClipText = _fill(model, file, tower.slot.prefix, translate, target)
+        pad = loaded.params.vocabulary - 1 if tower.slot.pads_with_end else 0
+        towers.append(Tower(loaded, pad, tower.slot.final_norm))
+    return towers
+
+
+def _fill(
+    network: Network, file: TensorFile, prefix: str, translate: Translation, target: tuple[torch.device, torch.dtype]
+) -> Network:
+    """Give a network on the meta device its tensors, block by block, and make it ready for inference."""
+    device, dtype = target
+    wanted = network.state_dict()
+    state: dict[str, Tensor] = {}
+    groups = list(_groups(with_prefix(file, prefix)))
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for group, following in zip(groups, [*groups[1:], {}], strict=True):
+            file.prefetch(following.values())
+            tensors = translate({short: file[name] for short, name in group.items()})
+            used = {name: tensor for name, tensor in tensors.items() if name in wanted}
+            state |= zip(used, pool.map(lambda tensor: _place(tensor, device, dtype), used.values()), strict=True)
+            file.release(group.values())
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The tensor itself where nothing has to change. Kernels of convolutions become channels-last."""
+    placed = cast(tensor.to(device), dtype)
+    return placed.contiguous(memory_format=torch.channels_last) if placed.ndim == 4 else placed
+
+
+def _groups(names: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Names of a part, divided by the numbered block they belong to, which bounds what is in memory twice."""
+    groups: dict[str, dict[str, str]] = {}
+    for short, name in names.items():
+        match = _BLOCK.match(short)
+        groups.setdefault(match[0] if match else "", {})[short] = name
+    yield from groups.values()

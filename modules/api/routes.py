@@ -1,0 +1,81 @@
+"""Our own routes: the page's scripts and styles, pictures by their id, a sign of life; knows no task."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, PlainTextResponse
+from starlette.responses import Response
+
+from modules.events import PictureRecord
+
+ASSETS = Path(__file__).parents[1] / "ui" / "assets"
+FOR_EVER = "private, max-age=31536000, immutable"
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+_ASSET_NAME = re.compile(r"[a-z]+\.(?:js|css|svg)")
+
+
+def assets_address() -> str:
+    """The path under which the page's files are served; it changes with their content, so they may be kept for ever."""
+    digest = hashlib.sha256()
+    for path in sorted(ASSETS.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return f"/pinhole/{digest.hexdigest()[:16]}"
+
+
+def head(address: str) -> str:
+    """What stands in the document's head."""
+    return (
+        f'<link rel="icon" type="image/svg+xml" href="{address}/icon.svg">\n'
+        f'<link rel="stylesheet" href="{address}/page.css">\n'
+        f'<script type="module" src="{address}/page.js"></script>'
+    )
+
+
+def router(find_picture: Callable[[str], PictureRecord | None]) -> APIRouter:
+    """The routes. ``find_picture`` looks a picture up by its id: no path ever comes from the browser."""
+    routes = APIRouter()
+    boot = secrets.token_hex(8)
+
+    @routes.get("/alive")
+    def alive() -> dict[str, str]:
+        """Says that the application runs, and which start of it this is."""
+        return {"boot": boot}
+
+    @routes.get("/pinhole/{version}/{name}")
+    def asset(version: str, name: str) -> Response:
+        path = ASSETS / name
+        if not _ASSET_NAME.fullmatch(name) or not path.is_file():
+            return PlainTextResponse("There is nothing here.", 404)
+        media_type = mimetypes.types_map.get(path.suffix, "text/javascript")
+        return FileResponse(path, media_type=media_type, headers={"cache-control": FOR_EVER})
+
+    @routes.get("/pictures/{picture_id}")
+    @routes.head("/pictures/{picture_id}")
+    def picture(picture_id: str, download: bool = False) -> Response:
+        """A finished picture, byte for byte as it was saved."""
+        try:
+            record = find_picture(picture_id)
+        except ValueError as error:
+            return PlainTextResponse(str(error), 503)
+        if record is None:
+            return PlainTextResponse("There is no such picture.", 404)
+        path = record.path
+        media_type = MEDIA_TYPES.get(path.suffix.lower())
+        if media_type is None or path.is_symlink() or not path.is_file():
+            return PlainTextResponse(f"The file {path.name} is no longer where it was saved.", 404)
+        return FileResponse(
+            path,
+            media_type=media_type,
+            filename=path.name,
+            content_disposition_type="attachment" if download else "inline",
+            headers={"cache-control": FOR_EVER},
+        )
+
+    return routes

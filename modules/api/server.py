@@ -1,0 +1,80 @@
+"""The web server: our routes and Gradio's behind one guard, on a socket that is already bound; knows no page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+import gradio as gr
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from modules.api.front import Front
+from modules.api.guard import Door, Guard, host_check
+
+# Everybody who watches a task keeps a thread waiting for its next event; the usual 40 would be shared with Stop.
+THREADS = 400
+FAREWELL_SECONDS = 1
+
+
+def application(page: gr.Blocks, look: gr.themes.Base, routes: APIRouter, head: str, host: str) -> ASGIApp:
+    """The whole server as one ASGI app, answering to the names that mean ``host``."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    app.include_router(routes)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        allowed_paths=[],
+        show_error=False,
+        max_file_size=0,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        theme=look,
+    )
+    return Guard(Door(Front(app, head)), host_check(host))
+
+
+class Server(uvicorn.Server):
+    """Serves until it is interrupted; ``ready`` is called once it answers."""
+
+    def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="error",
+                access_log=False,
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=FAREWELL_SECONDS,
+            )
+        )
+        self._ready = ready
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and then ``ready``."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Pages that follow a task keep a stream open, and uvicorn takes it for an error to cut those when it ends."""
+    cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut and "graceful shutdown" not in record.getMessage()
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield

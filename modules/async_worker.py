@@ -1,0 +1,292 @@
+"""The queue at work: takes tasks, has an engine do them, tells those who follow; knows neither page nor torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from threading import Condition, RLock, Thread
+
+from modules.channel import TaskChannel
+from modules.engine_messages import EngineConfig
+from modules.engine_process import Factory, in_words, load_pipeline
+from modules.engines import Engine, LocalEngine
+from modules.events import Event, FinalState, Finish, PictureRecord, Preview, Results, TaskState
+from modules.files import ModelFiles
+from modules.locks import Alive, is_alive
+from modules.outputs import day_folder, new_task_id
+from modules.parameters import GenerationParameters
+from modules.settings import Settings
+from modules.store import Store, StoreError, TaskRecord
+from modules.task_run import Closing, Live, TaskRunner
+
+__all__ = [
+    "AsyncWorker", "Event", "Finish", "PictureRecord", "Preview", "Results", "TaskState", "create_worker",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 5.0  # seconds after which a second Stop ends the engine itself
+STOPPED_WAITING = "Stopped before it began."
+
+
+class AsyncWorker:
+    """The queue with one worker thread per engine. All methods may be called from any thread.
+
+    ``home`` is the name under which this process answers for its tasks. One of kind ``app`` takes over, when it is
+    made, the unfinished tasks of applications that are no more; one of kind ``command`` does what is submitted to it.
+    """
+
+    def __init__(
+        self, store: Store, engines: Sequence[Engine], models: ModelFiles, outputs: Path, *, kind: str = "app"
+    ) -> None:
+        self._store = store
+        self._engines = tuple(engines)
+        self._runner = TaskRunner(store, models)
+        self._outputs = outputs
+        self.home = f"{kind}-{os.getpid()}-{secrets.token_hex(6)}"
+        self._homes = store.path.parent / "running"
+        self._alive = Alive(self._homes, self.home)
+        self._queue_changed = Condition(RLock())
+        self._live: dict[str, Live] = {}
+        self._unsettled: list[tuple[str, FinalState, str]] = []
+        self._closing = False
+        self._threads: list[Thread] = []
+        if kind == "app":
+            self._adopt()
+        self._refresh_waiting()
+
+    def start(self) -> None:
+        """Begins to work; without effect when that has been done, or after ``close``."""
+        with self._queue_changed:
+            if self._threads or self._closing:
+                return
+            self._threads = [
+                Thread(target=self._work, args=(engine,), daemon=True, name=f"worker-{number}")
+                for number, engine in enumerate(self._engines)
+            ]
+            for thread in self._threads:
+                thread.start()
+
+    def warm_up(self) -> None:
+        """Lets the engines load their libraries ahead of the first task; returns at once."""
+        for engine in self._engines:
+            engine.warm_up()
+
+    def close(self) -> None:
+        """Ends the work. A task that is being done goes on where it was at the next start."""
+        with self._queue_changed:
+            if self._closing:
+                return
+            self._closing = True
+            self._queue_changed.notify_all()
+        for engine in self._engines:
+            engine.close()
+        for thread in self._threads:
+            thread.join(10)
+        for live in list(self._live.values()):
+            live.channel.close()
+        self._store.close()
+        self._alive.close()
+
+    def submit(self, parameters: GenerationParameters, owner: str = "", folder: Path | None = None) -> str:
+        """Puts a task into the queue and returns its id; from then on it survives every crash.
+
+        A random seed is drawn now, so that the task is repeatable. ``folder`` is where the pictures go, by default the
+        day's folder of the outputs. Raises ``StoreError``.
+        """
+        task_id = new_task_id(datetime.now())
+        parameters = parameters.with_seed()
+        with self._queue_changed:
+            self._store.add_task(
+                task_id, owner, self.home, parameters.to_json(), folder or day_folder(self._outputs, task_id)
+            )
+            self._live[task_id] = Live(TaskChannel("Waiting for the engine"))
+            self._queue_changed.notify_all()
+        self._refresh_waiting()
+        return task_id
+
+    def stop(self, task_id: str) -> None:
+        """Ends a task, within a step if it is being done; what it has made stays.
+
+        Asked again after a while, it ends the engine itself: for one that hangs. No other task is touched.
+        """
+        with self._queue_changed:
+            if self._store.cancel(task_id, STOPPED_WAITING):
+                live = self._live.pop(task_id, None)
+                if live is not None:
+                    live.channel.end(self._stored_finish(task_id, "stopped", STOPPED_WAITING))
+                self._refresh_waiting()
+                return
+            live = self._live.get(task_id)
+            if live is None:
+                return
+            impatient = live.wish == "stop" and time.monotonic() - live.wished_at > PATIENCE
+            if live.wish != "stop":
+                live.wish, live.wished_at = "stop", time.monotonic()
+            engine = live.engine
+        if engine is not None and impatient:
+            engine.kill()
+        elif engine is not None:
+            engine.wish(task_id, "stop")
+
+    def skip(self, task_id: str) -> None:
+        """Leaves the picture that is being made, within a step, and goes on with the next one of the task."""
+        with self._queue_changed:
+            live = self._live.get(task_id)
+            engine = None if live is None else live.engine
+        if engine is not None:
+            engine.wish(task_id, "skip")
+
+    def retry(self, task_id: str) -> bool:
+        """Lets a failed or stopped task go on with its missing pictures; False if it is neither."""
+        with self._queue_changed:
+            if not self._store.requeue(task_id, self.home, ("failed", "stopped")):
+                return False
+            self._live[task_id] = Live(TaskChannel("Waiting for the engine", self._store.pictures(task_id)))
+            self._queue_changed.notify_all()
+        self._refresh_waiting()
+        return True
+
+    def follow(self, task_id: str, poll: float | None = None) -> Iterator[Event]:
+        """The present state of a task (preview, pictures so far), then every change, up to its ``Finish``.
+
+        Any number may follow, and come and go. ``poll``: see ``TaskChannel.follow``. When the application is being
+        closed the events end without a ``Finish``.
+        """
+        with self._queue_changed:
+            live = self._live.get(task_id)
+            task = None if live is not None else self._store.task(task_id)
+        if live is not None:
+            yield from live.channel.follow(poll)
+            return
+        if task is None:
+            yield Finish((), "failed", "There is no such task.")
+            return
+        pictures = self._store.pictures(task_id)
+        if pictures:
+            yield Results(pictures)
+        if task.state == "waiting" or task.state == "running":
+            yield Finish(pictures, "stopped", "Another running Pinhole is at work on this task.")
+        else:
+            yield Finish(pictures, task.state, task.message)
+
+    def running(self, owner: str) -> str | None:
+        """The newest unfinished task of an owner: what a page that was refreshed comes back to."""
+        return self._store.newest_unfinished(self.home, owner)
+
+    def waiting(self, owner: str | None = None) -> list[TaskRecord]:
+        """The waiting tasks in their order, all or one owner's."""
+        return self._store.waiting(self.home, owner)
+
+    def move(self, task_id: str, before: str | None) -> None:
+        """Moves a waiting task in front of another one, or to the end."""
+        self._store.move(task_id, before)
+        self._refresh_waiting()
+
+    def task(self, task_id: str) -> TaskRecord | None:
+        """The task of this id, in whatever state."""
+        return self._store.task(task_id)
+
+    def picture(self, identity: str) -> PictureRecord | None:
+        """The picture of this id."""
+        return self._store.picture(identity)
+
+    def latest(self, owner: str, limit: int = 100) -> tuple[PictureRecord, ...]:
+        """The newest pictures of an owner, newest first."""
+        return self._store.latest(owner, limit)
+
+    def _adopt(self) -> None:
+        dead = self._store.adopt(self.home, lambda home: is_alive(self._homes, home), _is_command)
+        for home in dead:
+            (self._homes / f"{home}.lock").unlink(missing_ok=True)
+
+    def _work(self, engine: Engine) -> None:
+        """The life of a worker thread."""
+        while not self._closing:
+            try:
+                task = self._next_task()
+            except StoreError as error:
+                log.error("%s", error)
+                time.sleep(1)  # a full disk, say; the queue is still there when it has room again
+                continue
+            if task is not None:
+                self._handle(task, engine)
+
+    def _next_task(self) -> TaskRecord | None:
+        """The next task, or None after waiting for a while."""
+        with self._queue_changed:
+            while self._unsettled:
+                self._store.finish(*self._unsettled[0])
+                del self._unsettled[0]
+            task = self._store.claim(self.home)
+            if task is None and not self._closing:
+                self._queue_changed.wait(10)
+                return None
+            if task is not None and task.id not in self._live:
+                self._live[task.id] = Live(TaskChannel("", self._store.pictures(task.id)))
+        return task
+
+    def _handle(self, task: TaskRecord, engine: Engine) -> None:
+        """Does a task, whatever comes; the next one is not concerned by it."""
+        live = self._live[task.id]
+        live.engine = engine
+        self._refresh_waiting()
+        state: FinalState
+        try:
+            state, message = self._runner.make(task, live, engine, lambda: self._closing)
+        except Closing:
+            with suppress(StoreError):
+                self._store.release(task.id)
+            return
+        except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happens, it is told and written down
+            state, message = "failed", in_words(error)[0]
+        self._settle(task, live, state, message)
+
+    def _settle(self, task: TaskRecord, live: Live, state: FinalState, message: str) -> None:
+        """Writes the end of a task down and tells it."""
+        try:
+            self._store.finish(task.id, state, message)
+        except StoreError as error:
+            log.error("%s", error)
+            self._unsettled.append((task.id, state, message))
+        with self._queue_changed:
+            self._live.pop(task.id, None)
+            live.channel.end(self._stored_finish(task.id, state, message))
+
+    def _stored_finish(self, task_id: str, state: FinalState, message: str) -> Finish:
+        try:
+            pictures = self._store.pictures(task_id)
+        except StoreError:
+            pictures = ()
+        return Finish(pictures, state, message)
+
+    def _refresh_waiting(self) -> None:
+        """Tells those who wait how many tasks are before theirs."""
+        with self._queue_changed, suppress(StoreError):
+            busy = sum(live.engine is not None for live in self._live.values())
+            for before, task in enumerate(self._store.waiting(self.home), busy):
+                live = self._live.get(task.id)
+                if live is None:  # taken over from an earlier run of the application
+                    live = self._live[task.id] = Live(TaskChannel("", self._store.pictures(task.id)))
+                others = "1 task is" if before == 1 else f"{before} tasks are"
+                live.channel.tell(0, "Waiting for the engine" if not before else f"Waiting: {others} before this one")
+
+
+def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = load_pipeline) -> AsyncWorker:
+    """The queue of this machine with its one local engine; nothing is started yet. Raises ``StoreError``.
+
+    ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
+    """
+    store = Store(settings.data / "pinhole.sqlite3")
+    engine = LocalEngine(EngineConfig(settings.checkpoints, settings.previews), factory)
+    return AsyncWorker(store, (engine,), ModelFiles(settings.checkpoints), settings.outputs, kind=kind)
+
+
+def _is_command(home: str) -> bool:
+    return home.startswith("command-")

@@ -1,0 +1,42 @@
+"""The vocabulary users choose from: names only; knows nothing of what the names do."""
+
+from __future__ import annotations
+
+from math import gcd
+
+from modules.performance import MODES
+
+PERFORMANCE_MODES: tuple[str, ...] = tuple(MODES)
+
+SAMPLERS: tuple[str, ...] = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde_gpu")
+
+SCHEDULERS: tuple[str, ...] = ("normal", "karras", "sgm_uniform")
+
+OUTPUT_FORMATS: tuple[str, ...] = ("png", "jpeg", "webp")
+
+ASPECT_RATIOS: tuple[str, ...] = (
+    "704*1408", "704*1344", "768*1344", "768*1280", "832*1216", "832*1152", "896*1152", "896*1088", "960*1088",
+    "960*1024", "1024*1024", "1024*960", "1088*960", "1088*896", "1152*896", "1152*832", "1216*832", "1280*768",
+    "1344*768", "1344*704", "1408*704", "1472*704", "1536*640", "1600*640", "1664*576", "1728*576",
+)  # fmt: skip
+
+MAX_SEED = 2**63 - 1
+MAX_CLIP_SKIP = 12
+
+
+def parse_aspect_ratio(value: str) -> tuple[int, int]:
+    """Width and height in pixels of ``"1152*896"`` or of its label ``"1152×896 ∣ 9:7"``.
+
+    Raises ``ValueError`` naming the text when it is not two positive numbers.
+    """
+    numbers = value.strip().partition(" ")[0].replace("×", "*").replace("x", "*").split("*")
+    if len(numbers) != 2 or not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
+        raise ValueError(f"aspect ratio {value!r} is not of the form 1152*896")
+    return int(numbers[0]), int(numbers[1])
+
+
+def aspect_ratio_label(value: str) -> str:
+    """The words shown for an aspect ratio: ``"1152*896"`` -> ``"1152×896 ∣ 9:7"``. Plain text, no HTML."""
+    width, height = parse_aspect_ratio(value)
+    divisor = gcd(width, height)
+    return f"{width}×{height} ∣ {width // divisor}:{height // divisor}"

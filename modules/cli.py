@@ -1,0 +1,189 @@
+"""The command ``generate``: a sentence on the command line becomes pictures; knows the queue, not how it works."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from modules.async_worker import AsyncWorker, Finish, Preview, Results, create_worker
+from modules.engine_process import Factory, load_pipeline
+from modules.files import ModelFiles
+from modules.parameters import GenerationParameters
+from modules.presets import StartingPoint, apply_preset
+from modules.settings import Settings, load_settings
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+BAR_WIDTH = 24
+POLL = 0.5  # seconds
+
+
+def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_pipeline) -> int:
+    """Runs ``generate`` with the arguments ``argv``; returns the exit code.
+
+    Standard output gets the files written, one a line, and nothing else; progress and notes go to standard error. Works
+    while the application runs: the task has an engine of its own, and its pictures are in the common history.
+    """
+    arguments = parser().parse_args(argv)
+    try:
+        settings = load_settings(root or Path(__file__).resolve().parent.parent, {}, os.environ)
+        start = starting_point(arguments, settings)
+        folder = None if arguments.out is None else usable_folder(arguments.out)
+        worker = create_worker(settings, kind="command", factory=factory)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_INPUT
+    for note in (*settings.notes, *start.notes):
+        sys.stderr.write(f"{note}\n")
+    worker.start()
+    try:
+        parameters = start.parameters.with_seed()
+        return _watch(worker, worker.submit(parameters, "command", folder), parameters.image_seed)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        worker.close()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of ``generate``."""
+    made = argparse.ArgumentParser(prog="entry.py generate", description="Makes pictures without the page.")
+    made.add_argument("--prompt", default=None, metavar="TEXT", help="what the picture shows")
+    made.add_argument(
+        "--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE",
+        help="any parameter, for example image_number=4 or sampler_name=euler; may be given several times",
+    )  # fmt: skip
+    made.add_argument("--preset", default="", metavar="NAME", help="the preset to start from")
+    made.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where the pictures go (without it: outputs/ and a date)"
+    )
+    return made
+
+
+def starting_point(arguments: argparse.Namespace, settings: Settings) -> StartingPoint:
+    """The parameters meant by the flags, over those of the preset; raises ``ValueError`` in words."""
+    models = ModelFiles(settings.checkpoints)
+    start = apply_preset(arguments.preset, settings, models)
+    parameters: GenerationParameters = start.parameters
+    if arguments.prompt is not None:
+        parameters = parameters.with_values({"prompt": arguments.prompt})
+    parameters = parameters.with_set(arguments.assignments)
+    models.find(parameters.base_model)
+    chosen_here = parameters.base_model != start.parameters.base_model
+    return StartingPoint(parameters, start.preset, () if chosen_here else start.notes)
+
+
+def usable_folder(folder: Path) -> Path:
+    """``folder`` as an absolute path, made if it is not there; raises ``ValueError`` in words."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: the folder {folder} cannot be made: {error.strerror or error}") from None
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"--out: writing to {folder} is not allowed")
+    return folder.resolve()
+
+
+class _Interrupt:
+    """Ctrl+C while a task is being done: the first one stops the task, the second one ends everything."""
+
+    def __init__(self, worker: AsyncWorker, task_id: str) -> None:
+        self._worker = worker
+        self._task_id = task_id
+        self.asked = False
+
+    def __enter__(self) -> _Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        # Only noted here: the interrupted thread may hold the very lock that stopping the task needs.
+        self.asked = True
+
+    def act(self) -> None:
+        """Passes the wish on, from outside the signal handler."""
+        if self.asked:
+            self._worker.stop(self._task_id)
+
+
+def _watch(worker: AsyncWorker, task_id: str, seed: int) -> int:
+    """Shows how a task goes on and prints its files; returns the exit code."""
+    bar = ProgressBar(sys.stderr)
+    printed = 0
+    note = ""
+    with _Interrupt(worker, task_id) as interrupt:
+        for event in worker.follow(task_id, poll=POLL):
+            interrupt.act()
+            match event:
+                case Preview():
+                    if event.note != note:
+                        note = event.note
+                        bar.line(note)
+                    bar.show(event)
+                case Results() | Finish():
+                    bar.clear()
+                    for picture in event.pictures[printed:]:
+                        sys.stdout.write(f"{picture.path}\n")
+                    sys.stdout.flush()
+                    printed = len(event.pictures)
+            if isinstance(event, Finish):
+                if event.message:
+                    bar.line(event.message)
+                if event.state == "failed":
+                    bar.line(f"The same pictures again: --set image_seed={seed}")
+                return {"done": DONE, "stopped": INTERRUPTED, "failed": FAILED}[event.state]
+    return INTERRUPTED
+
+
+class ProgressBar:
+    """One line of a terminal that is written again and again; nothing but sentences where there is no terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._shown = ""
+
+    def show(self, event: Preview) -> None:
+        """Draws the bar."""
+        if not self._live:
+            return
+        filled = event.percent * BAR_WIDTH // 100
+        rest = "" if event.eta is None else f", {_duration(event.eta)} left"
+        line = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {event.percent:3d} %  {event.text}{rest}"
+        line = line[: shutil.get_terminal_size().columns - 1]
+        if line != self._shown:
+            self._stream.write("\r" + line + " " * max(0, len(self._shown) - len(line)))
+            self._stream.flush()
+            self._shown = line
+
+    def clear(self) -> None:
+        """Takes the bar away."""
+        if self._shown:
+            self._stream.write("\r" + " " * len(self._shown) + "\r")
+            self._stream.flush()
+            self._shown = ""
+
+    def line(self, sentence: str) -> None:
+        """Writes a sentence above the bar."""
+        self.clear()
+        self._stream.write(f"{sentence}\n")
+        self._stream.flush()
+
+
+def _duration(seconds: float) -> str:
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60:02d} s"

@@ -1,0 +1,178 @@
+"""What a parameter looks like and what it accepts, as values attached to its declaration; knows no widget library.
+
+A control is written once, in the ``Annotated`` of a parameter. It gives the page its widget, pydantic the check of the
+value, and the API's JSON schema its limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from modules.choices import MAX_SEED
+
+MAX_FILE_NAME_CHARACTERS = 400
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """``value`` as it appears in an error message: short, and with control characters made visible."""
+    text = f"{value:.15g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """The base of all controls: a label, and a hint shown under the widget."""
+
+    label: str
+    hint: str = ""
+
+    def check(self, value: Any) -> Any:
+        """``value`` itself, or ``ValueError`` saying what is wrong with it and what the limit is."""
+        return value
+
+    def to_browser(self, value: Any) -> Any:
+        """The form in which the value travels to the page and back; the model accepts this form as it does its own."""
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        """The limits in the words of JSON schema."""
+        return {}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        inner = core_schema.no_info_before_validator_function(_no_bool_for_number(source), handler(source))
+        return core_schema.no_info_after_validator_function(self.check, inner)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        description = {"description": self.hint} if self.hint else {}
+        return {**handler(schema), "title": self.label, **description, **self.json_schema()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Control):
+    """Free text of several lines, at most ``max_length`` characters."""
+
+    lines: int = 1
+    placeholder: str = ""
+    max_length: int = 20_000
+
+    def check(self, value: str) -> str:
+        if len(value) > self.max_length:
+            raise ValueError(f"has {len(value)} characters, more than the limit of {self.max_length}")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("contains half of a character (a lone UTF-16 surrogate)")
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"maxLength": self.max_length}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkbox(Control):
+    """Yes or no."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Control):
+    """One of ``choices``. ``text`` gives the words to show for a choice where they differ from the value."""
+
+    choices: tuple[str, ...]
+    style: Literal["radio", "dropdown"] = "dropdown"
+    text: Callable[[str], str] = str
+
+    def check(self, value: str) -> str:
+        if value not in self.choices:
+            raise ValueError(f"{shown(value)} is not one of {', '.join(self.choices)}")
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"enum": list(self.choices)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slider(Control):
+    """A number from ``minimum`` to ``maximum``; ``off`` is one more value, which means "not set".
+
+    ``step`` is what the widget moves by; finer values are accepted from the API and the command line.
+    """
+
+    minimum: float
+    maximum: float
+    step: float
+    off: float | None = None
+
+    @property
+    def lowest(self) -> float:
+        """The smallest number the widget must be able to show."""
+        return self.minimum if self.off is None else min(self.minimum, self.off)
+
+    def check(self, value: float) -> float:
+        if self.off is not None and value == self.off:
+            return value
+        if not math.isfinite(value) or not self.minimum <= value <= self.maximum:
+            also = "" if self.off is None else f", and not {self.off:g} (not set)"
+            raise ValueError(f"{shown(value)} is outside {self.minimum:g} to {self.maximum:g}{also}")
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"minimum": self.lowest, "maximum": self.maximum}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed(Control):
+    """A seed of 63 bits, or -1 for a random one.
+
+    It travels to the browser and back as text: a JavaScript number holds 53 bits.
+    """
+
+    def check(self, value: int) -> int:
+        if not -1 <= value <= MAX_SEED:
+            raise ValueError(f"{shown(value)} is outside 0 to {MAX_SEED}, and not -1 (random)")
+        return value
+
+    def to_browser(self, value: int) -> str:
+        return str(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"minimum": -1, "maximum": MAX_SEED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile(Control):
+    """The name of a model file, relative to the folders of its kind; what lies there is looked up when it is shown."""
+
+    folder: str
+
+    def check(self, value: str) -> str:
+        check_file_name(value)
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"maxLength": MAX_FILE_NAME_CHARACTERS}
+
+
+def check_file_name(name: str) -> None:
+    """Refuses with ``ValueError`` what could point outside a model folder: it may come from a stranger's picture."""
+    if not name or len(name) > MAX_FILE_NAME_CHARACTERS:
+        raise ValueError(f"a file name has 1 to {MAX_FILE_NAME_CHARACTERS} characters, {shown(name)} has {len(name)}")
+    path = PurePosixPath(name)
+    strange = not name.isprintable() or any(character in name for character in '\\:*?"<>|')
+    if strange or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{shown(name)} is not a plain file name inside the model folder")
+
+
+def _no_bool_for_number(source: Any) -> Callable[[Any], Any]:
+    """A check that keeps ``true`` from passing as 1 where a number is wanted (pydantic would let it)."""
+
+    def refuse(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"{value} is not a number")
+        return value
+
+    return refuse if source in (int, float) else lambda value: value

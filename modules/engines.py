@@ -1,0 +1,198 @@
+"""Engines as the application sees them: somebody who runs a task's jobs; knows no queue and no network."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Protocol
+
+from modules.engine_messages import (
+    Ended,
+    EngineConfig,
+    EngineMessage,
+    RunRequest,
+    Wish,
+    pack,
+    pack_run,
+    unpack_message,
+)
+from modules.engine_process import Factory, load_pipeline, main
+
+log = logging.getLogger(__name__)
+
+
+class EngineDied(RuntimeError):
+    """The engine ended in the middle of a run. ``str()`` is a sentence that says how, fit for the user's eyes."""
+
+
+class EngineFailed(ValueError):
+    """The engine could not do the jobs, and says why in words for the user. It is still there."""
+
+
+class Engine(Protocol):
+    """Somebody who makes pictures. ``run`` is called by one thread; everything else by any, at any time."""
+
+    def warm_up(self) -> None:
+        """Starts getting ready, and returns at once."""
+
+    def run(
+        self, request: RunRequest, listener: Callable[[EngineMessage], None], wished: Callable[[], Wish | None]
+    ) -> None:
+        """Does the jobs, handing each message to ``listener``; returns when they are done or stopped.
+
+        ``wished`` is asked once, as soon as the engine can be told: what was wished before the run is not lost.
+        Raises ``EngineDied`` (the next run starts a new one) or ``EngineFailed``.
+        """
+
+    def wish(self, task_id: str, wish: Wish) -> None:
+        """Skip or Stop for a task; without effect if this task is not being run."""
+
+    def kill(self) -> None:
+        """Ends the engine at once, also one that no longer listens; a run raises ``EngineDied``."""
+
+    def close(self) -> None:
+        """Ends the engine for good."""
+
+
+class LocalEngine:
+    """An engine in a process of its own on this machine, started when it is first needed and after each death."""
+
+    def __init__(self, config: EngineConfig, factory: Factory = load_pipeline) -> None:
+        self._config = config
+        self._factory = factory
+        self._lock = threading.Lock()  # of the fields below, and of sending
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+        self._running = ""
+        self._closed = False
+
+    @property
+    def process_id(self) -> int | None:
+        """The process id, None while there is no process."""
+        process = self._process
+        return None if process is None or not process.is_alive() else process.pid
+
+    def warm_up(self) -> None:
+        """Starts the process, which loads its libraries by itself."""
+        with self._lock:
+            if not self._closed:
+                self._ready()
+
+    def run(
+        self, request: RunRequest, listener: Callable[[EngineMessage], None], wished: Callable[[], Wish | None]
+    ) -> None:
+        """See ``Engine``."""
+        try:
+            with self._lock:
+                connection = self._ready()
+                self._running = request.task_id
+                connection.send_bytes(pack_run(request))
+            earlier = wished()
+            if earlier is not None:
+                self.wish(request.task_id, earlier)
+            end = self._relay(connection, request.task_id, listener)
+        except OSError:
+            raise EngineDied(self._obituary()) from None
+        finally:
+            with self._lock:
+                self._running = ""
+        if end.broken:
+            self._end()
+        if end.message:
+            raise EngineFailed(end.message)
+
+    def _relay(self, connection: Connection, task_id: str, listener: Callable[[EngineMessage], None]) -> Ended:
+        """Hands on what the engine says about a task, up to its end."""
+        while True:
+            try:
+                message = unpack_message(connection.recv_bytes())
+            except (EOFError, OSError):
+                raise EngineDied(self._obituary()) from None
+            if isinstance(message, Ended):
+                return message
+            try:
+                listener(message)
+            except BaseException:
+                self._end()  # it would go on talking about a task that nobody listens to
+                raise
+
+    def wish(self, task_id: str, wish: Wish) -> None:
+        """See ``Engine``."""
+        with self._lock:
+            connection = self._connection if self._running == task_id else None
+        if connection is not None:
+            try:
+                self._send(connection, pack({"do": wish, "task_id": task_id}))
+            except OSError:
+                log.info("the engine was gone before it could be told to %s", wish)
+
+    def kill(self) -> None:
+        """See ``Engine``."""
+        process = self._process
+        if process is not None and process.is_alive():
+            process.kill()
+
+    def close(self) -> None:
+        """See ``Engine``; gives the process two seconds to end by itself."""
+        with self._lock:
+            self._closed = True
+            process, connection = self._process, self._connection
+            if process is None or connection is None:
+                return
+        try:
+            if not self._running:
+                self._send(connection, pack({"do": "exit"}))
+                process.join(2)
+        except OSError:
+            log.debug("the engine had already ended")
+        if process.is_alive():
+            process.kill()
+        process.join(5)
+
+    def _ready(self) -> Connection:
+        """The pipe to a living process. The caller holds the lock."""
+        if self._closed:
+            raise EngineDied("The engine has been closed.")
+        if self._process is not None and self._connection is not None and self._process.is_alive():
+            return self._connection
+        if self._connection is not None:
+            self._connection.close()
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=main, args=(theirs, self._config, self._factory), daemon=True, name="engine")
+        process.start()
+        theirs.close()  # so that the pipe ends with the process
+        self._process, self._connection = process, ours
+        return ours
+
+    def _send(self, connection: Connection, frame: bytes) -> None:
+        with self._lock:
+            connection.send_bytes(frame)
+
+    def _end(self) -> None:
+        """Ends a process that is in a doubtful state; the next run starts a new one."""
+        self.kill()
+        if self._process is not None:
+            self._process.join(5)
+
+    def _obituary(self) -> str:
+        """How the process ended."""
+        process = self._process
+        if process is None:
+            return "The engine has ended."
+        process.join(5)
+        code = process.exitcode
+        if code is None:
+            self._end()
+            return "The engine did not answer any more and was ended."
+        if code == -signal.SIGTERM:
+            return "The engine was ended from outside."
+        if code < 0:
+            why = " Mostly this means that memory ran out." if -code == 9 else ""
+            return f"The engine was killed (signal {-code}).{why}"
+        return f"The engine ended unexpectedly (exit code {code})."

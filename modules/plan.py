@@ -1,0 +1,116 @@
+"""Parameters -> jobs in which nothing is left open; pure, touches no file and no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modules.choices import MAX_SEED, parse_aspect_ratio
+from modules.parameters import GenerationParameters
+from modules.performance import MODES
+from modules.prompts import lines_of
+
+SDXL_NATIVE = 1024
+SIZE_MULTIPLE = 8  # pixels per latent pixel of every VAE in use
+
+
+class PlanError(ValueError):
+    """Parameters of which no picture can be made; the message is fit for the user's eyes."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What must be known of a checkpoint to plan for it.
+
+    ``native`` is the side, in pixels, of the squares it was trained on; ``kind`` is what its tensors look like
+    (``files.KINDS``).
+    """
+
+    native: int
+    kind: str = "sdxl-base"
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One picture, completely decided; JSON-able with ``dataclasses.asdict``.
+
+    ``width`` and ``height`` are in pixels, multiples of 8. ``positive`` and ``negative`` are texts that are encoded one
+    by one and joined after that. ``denoise`` and ``adm_scaler_end`` are fractions 0..1. ``checkpoint`` is relative to
+    the checkpoint folders.
+    """
+
+    index: int
+    seed: int
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+    checkpoint: str
+    width: int
+    height: int
+    steps: int
+    sampler: str
+    scheduler: str
+    denoise: float
+    guidance_scale: float
+    sharpness: float
+    adaptive_cfg: float
+    adm_scaler_positive: float
+    adm_scaler_negative: float
+    adm_scaler_end: float
+    clip_skip: int
+    preview: bool
+
+
+def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
+    """The jobs of a task, in order of their index.
+
+    Job i has seed ``image_seed + i`` modulo 2**63. Raises ``PlanError`` when the seed has not been drawn yet: a plan
+    must give the same jobs each time it is made, also after a restart.
+    """
+    if parameters.image_seed < 0:
+        raise PlanError("image_seed: a seed must be drawn before the plan is made")
+    mode = MODES[parameters.performance_selection]
+    parameters = parameters.with_values(mode.overrides) if mode.overrides else parameters
+    advanced = parameters.advanced
+    width, height = picture_size(parameters, facts)
+    return [
+        ImageJob(
+            index=index,
+            seed=(parameters.image_seed + (0 if advanced.disable_seed_increment else index)) % (MAX_SEED + 1),
+            positive=lines_of(parameters.prompt),
+            negative=lines_of(parameters.negative_prompt),
+            checkpoint=parameters.base_model,
+            width=width,
+            height=height,
+            steps=advanced.overwrite_step if advanced.overwrite_step > 0 else mode.steps,
+            sampler=advanced.sampler_name,
+            scheduler=advanced.scheduler_name,
+            denoise=1.0,
+            guidance_scale=parameters.guidance_scale,
+            sharpness=parameters.sharpness,
+            adaptive_cfg=advanced.adaptive_cfg,
+            adm_scaler_positive=advanced.adm_scaler_positive,
+            adm_scaler_negative=advanced.adm_scaler_negative,
+            adm_scaler_end=advanced.adm_scaler_end,
+            clip_skip=advanced.clip_skip,
+            preview=not advanced.disable_preview,
+        )
+        for index in range(parameters.image_number)
+    ]
+
+
+def picture_size(parameters: GenerationParameters, facts: ModelFacts) -> tuple[int, int]:
+    """Width and height in pixels.
+
+    The aspect ratio is written for SDXL's 1024 and scaled to the side of the model in use; an overwritten side is taken
+    as it is, rounded down to a multiple of 8.
+    """
+    sides = parse_aspect_ratio(parameters.aspect_ratios_selection)
+    forced = (parameters.advanced.overwrite_width, parameters.advanced.overwrite_height)
+    width, height = (
+        side // SIZE_MULTIPLE * SIZE_MULTIPLE if side > 0 else _scaled(ratio, facts.native)
+        for ratio, side in zip(sides, forced, strict=True)
+    )
+    return width, height
+
+
+def _scaled(side: int, native: int) -> int:
+    return max(1, round(side * native / SDXL_NATIVE / SIZE_MULTIPLE)) * SIZE_MULTIPLE

@@ -1,0 +1,129 @@
+"""Presets: JSON files that set parameters, and the values a page starts with; knows no page and no engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from modules.files import ModelFiles
+from modules.parameters import BUILT_IN_MODEL, GenerationParameters, ParameterError, leaves
+from modules.settings import Settings
+
+DEFAULT_PRESET = "default"
+MINI_PRESET = "mini"
+INITIAL_PRESET = "initial"
+
+# the field's key -> the parameter it sets
+PRESET_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "default_model": "base_model",
+        "default_cfg_scale": "guidance_scale",
+        "default_sample_sharpness": "sharpness",
+        "default_cfg_tsnr": "advanced.adaptive_cfg",
+        "default_clip_skip": "advanced.clip_skip",
+        "default_sampler": "advanced.sampler_name",
+        "default_scheduler": "advanced.scheduler_name",
+        "default_overwrite_step": "advanced.overwrite_step",
+        "default_output_format": "advanced.output_format",
+        "default_performance": "performance_selection",
+        "default_image_number": "image_number",
+        "default_prompt": "prompt",
+        "default_prompt_negative": "negative_prompt",
+        "default_aspect_ratio": "aspect_ratios_selection",
+    }
+)
+PREVIOUS_MODELS = "previous_default_models"
+
+
+class PresetError(ValueError):
+    """A preset that is missing or wrong; the message names the file, the key and the value."""
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Parameters to show, the preset they come from, and sentences the user should read about them."""
+
+    parameters: GenerationParameters
+    preset: str
+    notes: tuple[str, ...] = ()
+
+
+def preset_names(folder: Path) -> list[str]:
+    """``initial`` (as at start) followed by the presets in ``folder``, sorted."""
+    return [INITIAL_PRESET, *sorted((path.stem for path in folder.glob("*.json")), key=str.casefold)]
+
+
+def read_preset(folder: Path, name: str) -> dict[str, Any]:
+    """The keys of a preset as they are in its file; raises ``PresetError`` on unknown keys and on what is not JSON."""
+    path = folder / f"{name}.json"
+    if name not in preset_names(folder):
+        raise PresetError(f"There is no preset {name!r} in {folder}; there are {', '.join(preset_names(folder))}.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PresetError(f"The preset {path.name} cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise PresetError(f"The preset {path.name} must be a JSON object.")
+    strange = [key for key in values if key not in PRESET_KEYS and key != PREVIOUS_MODELS]
+    if strange:
+        raise PresetError(f"The preset {path.name} has keys that are not known here: {', '.join(strange)}.")
+    return values
+
+
+def apply_preset(
+    name: str, settings: Settings, models: ModelFiles, base: GenerationParameters | None = None
+) -> StartingPoint:
+    """The parameters a preset asks for.
+
+    ``name`` may be empty or ``initial``: the preset of the settings, or ``default``. Below the preset lie the built-in
+    values, ``default.json`` and the settings' own defaults. ``base`` are the parameters on the page: they keep what no
+    preset ever sets (such as the seed), and the prompt when the preset's is empty.
+
+    When the preset's model is not on the disk, the first of its ``previous_default_models`` that is there replaces it;
+    failing that, the miniature's preset is applied, and a note says so. Raises ``PresetError``.
+    """
+    chosen = settings.preset or DEFAULT_PRESET if name in ("", INITIAL_PRESET) else name
+    merged: dict[str, Any] = {}
+    layers = [read_preset(settings.presets, DEFAULT_PRESET), _config_layer(settings)]
+    if chosen != DEFAULT_PRESET:
+        layers.append(read_preset(settings.presets, chosen))
+    for layer in layers:
+        if layer.get("default_model"):
+            merged.pop(PREVIOUS_MODELS, None)  # a list of older versions belongs to the model it came with
+        merged |= {key: value for key, value in layer.items() if value is not None}
+    parameters = _applied(merged, chosen, base)
+    previous = merged.get(PREVIOUS_MODELS, [])
+    for model in [parameters.base_model, *map(str, previous)]:
+        if models.has(model):
+            return StartingPoint(parameters.with_values({"base_model": model}), chosen)
+    if chosen == MINI_PRESET or not models.has(BUILT_IN_MODEL):
+        return StartingPoint(parameters, chosen, (f"The model {parameters.base_model} is not on the disk.",))
+    mini = read_preset(settings.presets, MINI_PRESET)
+    note = (
+        f"{parameters.base_model} is not in {' or '.join(str(folder) for folder in models.folders)}: "
+        "the built-in miniature model is used instead. It makes small pictures of simple things."
+    )
+    return StartingPoint(_applied({**merged, **mini}, MINI_PRESET, base), MINI_PRESET, (note,))
+
+
+def _config_layer(settings: Settings) -> dict[str, Any]:
+    """The keys of the configuration file that set parameters; its other ``default_*`` keys belong to the page."""
+    return {key: value for key, value in settings.defaults.items() if key in PRESET_KEYS}
+
+
+def _applied(values: Mapping[str, Any], name: str, base: GenerationParameters | None) -> GenerationParameters:
+    changes = {PRESET_KEYS[key]: value for key, value in values.items() if key in PRESET_KEYS}
+    if base is not None:
+        kept = [leaf.path for leaf in leaves() if leaf.path not in PRESET_KEYS.values()]
+        kept += [] if changes.get("prompt") else ["prompt"]
+        kept += [] if "image_number" in changes else ["image_number"]
+        kept += [] if "advanced.output_format" in changes else ["advanced.output_format"]
+        changes |= {path: base.get(path) for path in kept}
+    try:
+        return GenerationParameters().with_values(changes)
+    except ParameterError as error:
+        raise PresetError(f"The preset {name}: {error}") from None

@@ -1,0 +1,65 @@
+"""Small pictures of an unfinished latent, for the eye only; knows no sampling and no engine process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ldm_patched.ldm.preview import PreviewDecoder
+from ldm_patched.modules.state_dict import TensorFile, WeightsError
+
+METADATA_KEY = "pinhole.preview"
+"""Key of a checkpoint's metadata that names the preview decoder trained for its latents."""
+
+# A linear fit of SDXL's latents to colours, 0..255: rows are red, green, blue. The figures are those of the article
+# "Explaining the SDXL latent space" (huggingface.co/blog).
+_COLOURS = ((60.0, -60.0, 25.0, -70.0), (60.0, -5.0, 15.0, -50.0), (60.0, 10.0, -5.0, -35.0))
+_OFFSETS = (150.0, 140.0, 130.0)
+
+
+class Preview(Protocol):
+    """Turns a scaled latent [1, 4, h, w] into uint8 [height, width, 3] on the CPU."""
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        """The small picture."""
+
+
+def preview_for(metadata: Mapping[str, str], folder: Path, device: torch.device) -> Preview:
+    """The best preview of a checkpoint: the decoder that it names, if that lies in `folder`, else a linear fit."""
+    name = metadata.get(METADATA_KEY, "")
+    path = folder / name
+    # The name comes out of a file that anyone may have written: it may only name a file of this folder.
+    if not name or Path(name).name != name or not path.is_file():
+        return linear_preview
+    file = TensorFile(path)
+    with torch.device("meta"):
+        decoder = PreviewDecoder()
+    try:
+        decoder.load_state_dict({key: file[key].float().to(device) for key in file}, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{name} is not a preview decoder: its tensors have other names or sizes") from error
+    return DecodedPreview(decoder.requires_grad_(False).eval())
+
+
+class DecodedPreview:
+    """By a preview decoder, at twice the latent's size."""
+
+    def __init__(self, decoder: PreviewDecoder) -> None:
+        self._decoder = decoder
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        """See `Preview`."""
+        picture = self._decoder(x0[:1].float())[0].permute(1, 2, 0)
+        small: Tensor = (picture * 127.5 + 127.5).clamp_(0, 255).to(torch.uint8).cpu()
+        return small
+
+
+def linear_preview(x0: Tensor) -> Tensor:
+    """By a linear map of the four channels to colours, at the latent's size; see `Preview`."""
+    weights = torch.tensor(_COLOURS, device=x0.device)
+    offsets = torch.tensor(_OFFSETS, device=x0.device)
+    return (x0[0].float().permute(1, 2, 0) @ weights.T + offsets).clamp_(0, 255).to(torch.uint8).cpu()

@@ -1,0 +1,134 @@
+"""What the machine's owner decides: folders, address, start-up defaults; read once, knows nothing of who uses it.
+
+Sources, each over the one before: built-in values, ``config.txt`` (JSON), environment variables, command-line flags.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be; the message names the source, the key and the value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that is the same for all tasks of a run of the application.
+
+    ``checkpoints`` may be several folders, searched in order. ``previews`` holds preview decoders. ``data`` holds the
+    queue and history. ``defaults`` are the field's ``default_*`` keys, applied under every preset. ``notes`` are
+    sentences to show at start.
+    """
+
+    root: Path
+    checkpoints: tuple[Path, ...]
+    previews: Path
+    outputs: Path
+    presets: Path
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 7865
+    in_browser: bool = True
+    preset: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+
+
+# key in config.txt and in the environment -> field
+FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "path_checkpoints": "checkpoints",
+        "path_vae_approx": "previews",
+        "path_outputs": "outputs",
+        "path_presets": "presets",
+        "path_data": "data",
+    }
+)
+
+
+def built_in_settings(root: Path) -> Settings:
+    """The settings of an application in ``root`` that nobody has configured."""
+    return Settings(
+        root=root,
+        checkpoints=(root / "models" / "checkpoints",),
+        previews=root / "models" / "vae_approx",
+        outputs=root / "outputs",
+        presets=root / "presets",
+        data=root / "data",
+    )
+
+
+def load_settings(root: Path, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """The settings in force.
+
+    ``flags`` maps names of fields of ``Settings`` to values; None means that the flag was not given. The configuration
+    file is ``config.txt`` in ``root``, or what the environment's ``config_path`` says. Raises ``SettingsError``.
+    """
+    settings = built_in_settings(root.resolve())
+    config = Path(environ.get("config_path", root / "config.txt"))
+    if config.exists():
+        settings = _from_file(settings, config)
+    settings = _from_environment(settings, environ)
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name, value in given.items():
+        if name in FOLDER_KEYS.values():
+            settings = _with_folder(settings, name, value, Path.cwd(), f"the flag for {name}")
+    plain = {name: value for name, value in given.items() if name not in FOLDER_KEYS.values()}
+    return _checked(replace(settings, **plain))  # type: ignore[arg-type]  # checked in the next breath
+
+
+def _from_file(settings: Settings, path: Path) -> Settings:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: must be a JSON object")
+    defaults: dict[str, Any] = {}
+    notes: list[str] = []
+    for key, value in values.items():
+        if key in FOLDER_KEYS:
+            settings = _with_folder(settings, FOLDER_KEYS[key], value, settings.root, f"{path}: {key}")
+        elif key.startswith("default_"):
+            defaults[key] = value
+        else:
+            notes.append(f"{path.name}: {key!r} is not a setting and was ignored.")
+    return replace(settings, defaults=MappingProxyType(defaults), notes=tuple(notes))
+
+
+def _from_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    for key, name in FOLDER_KEYS.items():
+        if environ.get(key):
+            settings = _with_folder(settings, name, environ[key], settings.root, f"environment variable {key}")
+    found = {key: value for key, value in environ.items() if key.startswith("default_")}
+    if found:
+        settings = replace(settings, defaults=MappingProxyType({**settings.defaults, **found}))
+    return settings
+
+
+def _with_folder(settings: Settings, name: str, value: object, base: Path, source: str) -> Settings:
+    """``settings`` with the folder ``name`` set; a relative one is relative to ``base``."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    named = [each for each in several if isinstance(each, (str, Path)) and str(each)]
+    if not named or len(named) != len(several):
+        raise SettingsError(f"{source}: {value!r} is not a folder")
+    folders = tuple((base / each).resolve() for each in named)
+    if name == "checkpoints":
+        return replace(settings, checkpoints=folders)
+    if len(folders) != 1:
+        raise SettingsError(f"{source}: only one folder is possible, {value!r} has {len(folders)}")
+    return replace(settings, **{name: folders[0]})  # type: ignore[arg-type]  # a folder's field
+
+
+def _checked(settings: Settings) -> Settings:
+    if not isinstance(settings.port, int) or not 0 <= settings.port <= 65535:
+        raise SettingsError(f"port: {settings.port!r} is outside 0 to 65535")
+    if not isinstance(settings.host, str) or not settings.host:
+        raise SettingsError(f"host: {settings.host!r} is not an address")
+    return settings

@@ -1,0 +1,326 @@
+"""The durable queue of tasks and the history of pictures, in SQLite; knows no engine and no page.
+
+Safe to use from any thread, and from several processes at once. Every change is one transaction: after a crash the
+store is as it was after the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from modules.events import FinalState, PictureRecord, TaskState
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE tasks (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    home TEXT NOT NULL,                 -- the process that answers for the task, see Store.adopt
+    parameters TEXT NOT NULL,           -- JSON
+    folder TEXT NOT NULL,               -- where its pictures go
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'stopped', 'failed')),
+    position REAL NOT NULL,             -- order among the waiting
+    message TEXT NOT NULL DEFAULT '',
+    created REAL NOT NULL,
+    finished REAL,
+    engine_deaths INTEGER NOT NULL DEFAULT 0,   -- since its last finished picture
+    app_deaths INTEGER NOT NULL DEFAULT 0       -- likewise
+) STRICT;
+CREATE INDEX tasks_by_state ON tasks (state, position);
+CREATE INDEX tasks_by_owner ON tasks (owner, created);
+CREATE TABLE pictures (
+    id TEXT PRIMARY KEY,
+    task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+    idx INTEGER NOT NULL,
+    path TEXT,                          -- NULL: the user skipped this picture
+    seed INTEGER NOT NULL DEFAULT 0,
+    width INTEGER NOT NULL DEFAULT 0,
+    height INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    facts TEXT NOT NULL DEFAULT '{}',   -- JSON
+    UNIQUE (task_id, idx)
+) STRICT;
+"""
+
+
+class StoreError(ValueError):
+    """The queue could not be read or written; the message is fit for the user's eyes."""
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task as it is stored. ``created`` in seconds since 1970."""
+
+    id: str
+    owner: str
+    home: str
+    parameters: str
+    folder: Path
+    state: TaskState
+    message: str
+    created: float
+    engine_deaths: int
+    app_deaths: int
+
+
+class Store:
+    """The tasks and pictures in the database file ``path`` (made if it is not there)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = _connect(path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"The queue {path} cannot be opened: {error}") from None
+        with self._transaction("be opened") as database:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise StoreError(f"The queue {path} was written by a newer version of Pinhole ({version}).")
+            if version == 0:
+                for statement in SCHEMA.split(";\n"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Closes the database; the store cannot be used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def add_task(self, task_id: str, owner: str, home: str, parameters: str, folder: Path) -> TaskRecord:
+        """Puts a task at the end of the queue."""
+        with self._transaction("take the task") as database:
+            row = database.execute(
+                "INSERT INTO tasks (id, owner, home, parameters, folder, state, position, created) VALUES (?, ?, ?, ?,"
+                " ?, 'waiting', (SELECT coalesce(max(position), 0) + 1 FROM tasks), ?) RETURNING *",
+                (task_id, owner, home, parameters, str(folder), time.time()),
+            ).fetchone()
+        return _task(row)
+
+    def claim(self, home: str) -> TaskRecord | None:
+        """Takes the first waiting task of ``home``, which is running from now on; None if nothing waits."""
+        with self._transaction("hand out a task") as database:
+            row = database.execute(
+                "UPDATE tasks SET state = 'running' WHERE state = 'waiting' AND id = (SELECT id FROM tasks WHERE"
+                " state = 'waiting' AND home = ? ORDER BY position LIMIT 1) RETURNING *",
+                (home,),
+            ).fetchone()
+        return None if row is None else _task(row)
+
+    def finish(self, task_id: str, state: FinalState, message: str = "") -> None:
+        """Ends a running task."""
+        with self._transaction("end the task") as database:
+            database.execute(
+                "UPDATE tasks SET state = ?, message = ?, finished = ? WHERE id = ? AND state = 'running'",
+                (state, message, time.time(), task_id),
+            )
+
+    def cancel(self, task_id: str, message: str) -> bool:
+        """Stops a waiting task; False if it was not waiting (any more)."""
+        with self._transaction("cancel the task") as database:
+            changed = database.execute(
+                "UPDATE tasks SET state = 'stopped', message = ?, finished = ? WHERE id = ? AND state = 'waiting'",
+                (message, time.time(), task_id),
+            ).rowcount
+        return changed > 0
+
+    def requeue(self, task_id: str, home: str, states: Sequence[TaskState]) -> bool:
+        """Puts a task that is in one of ``states`` back to the end of the queue, forgetting its mishaps."""
+        with self._transaction("take the task") as database:
+            changed = database.execute(
+                "UPDATE tasks SET state = 'waiting', home = ?, message = '', finished = NULL, engine_deaths = 0,"
+                " app_deaths = 0, position = (SELECT max(position) + 1 FROM tasks)"
+                f" WHERE id = ? AND state IN ({', '.join('?' * len(states))})",
+                (home, task_id, *states),
+            ).rowcount
+        return changed > 0
+
+    def release(self, task_id: str) -> None:
+        """Puts a running task back to the head of the queue: the application is closing."""
+        with self._transaction("put the task back") as database:
+            database.execute(
+                "UPDATE tasks SET state = 'waiting', position = (SELECT min(position) - 1 FROM tasks)"
+                " WHERE id = ? AND state = 'running'",
+                (task_id,),
+            )
+
+    def move(self, task_id: str, before: str | None) -> None:
+        """Moves a waiting task in front of another waiting one, or to the end."""
+        with self._transaction("move the task") as database:
+            rows = database.execute("SELECT id FROM tasks WHERE state = 'waiting' ORDER BY position").fetchall()
+            order = [row["id"] for row in rows if row["id"] != task_id]
+            if len(order) == len(rows):
+                return
+            order.insert(order.index(before) if before in order else len(order), task_id)
+            positions = [(float(position), each) for position, each in enumerate(order, 1)]
+            database.executemany("UPDATE tasks SET position = ? WHERE id = ?", positions)
+
+    def adopt(self, home: str, alive: Callable[[str], bool], orphan: Callable[[str], bool]) -> list[str]:
+        """Takes over the unfinished tasks of homes that are no more; returns those homes.
+
+        A task that was running waits again, before all others, and its ``app_deaths`` counts one more. Tasks of a home
+        for which ``orphan`` is true end as stopped: nobody waits for them any longer.
+        """
+        with self._transaction("be read") as database:
+            unfinished = "state IN ('waiting', 'running')"
+            rows = database.execute(f"SELECT DISTINCT home FROM tasks WHERE {unfinished}").fetchall()
+            dead = [row["home"] for row in rows if row["home"] != home and not alive(row["home"])]
+            for old in dead:
+                if orphan(old):
+                    database.execute(
+                        "UPDATE tasks SET state = 'stopped', message = ?, finished = ?"
+                        f" WHERE home = ? AND {unfinished}",
+                        ("The command that had asked for it was ended.", time.time(), old),
+                    )
+                    continue
+                database.execute(
+                    "UPDATE tasks SET state = 'waiting', app_deaths = app_deaths + 1,"
+                    " position = (SELECT min(position) - 1 FROM tasks) WHERE home = ? AND state = 'running'",
+                    (old,),
+                )
+                database.execute(f"UPDATE tasks SET home = ? WHERE home = ? AND {unfinished}", (home, old))
+        return dead
+
+    def count_engine_death(self, task_id: str) -> int:
+        """Notes that an engine died over this task; returns how many did since its last finished picture."""
+        with self._transaction("note the mishap") as database:
+            row = database.execute(
+                "UPDATE tasks SET engine_deaths = engine_deaths + 1 WHERE id = ? RETURNING engine_deaths", (task_id,)
+            ).fetchone()
+        return 0 if row is None else int(row["engine_deaths"])
+
+    def task(self, task_id: str) -> TaskRecord | None:
+        """The task of this id."""
+        with self._transaction("be read", "DEFERRED") as database:
+            row = database.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
+        return None if row is None else _task(row)
+
+    def waiting(self, home: str, owner: str | None = None) -> list[TaskRecord]:
+        """The waiting tasks of a home in their order, all or one owner's."""
+        with self._transaction("be read", "DEFERRED") as database:
+            rows = database.execute(
+                "SELECT * FROM tasks WHERE state = 'waiting' AND home = ? AND (? IS NULL OR owner = ?)"
+                " ORDER BY position",
+                (home, owner, owner),
+            ).fetchall()
+        return [_task(row) for row in rows]
+
+    def newest_unfinished(self, home: str, owner: str) -> str | None:
+        """The newest task of an owner that is waiting or running."""
+        with self._transaction("be read", "DEFERRED") as database:
+            row = database.execute(
+                "SELECT id FROM tasks WHERE home = ? AND owner = ? AND state IN ('waiting', 'running')"
+                " ORDER BY created DESC LIMIT 1",
+                (home, owner),
+            ).fetchone()
+        return None if row is None else str(row["id"])
+
+    def add_picture(self, record: PictureRecord) -> bool:
+        """Records a finished picture; False if this picture of the task was recorded before. Mishaps are forgotten."""
+        with self._transaction("record the picture") as database:
+            added = database.execute(
+                "INSERT INTO pictures (id, task_id, idx, path, seed, width, height, created, facts)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    record.id, record.task_id, record.index, str(record.path), record.seed, record.width, record.height,
+                    record.created, json.dumps(dict(record.facts)),
+                ),
+            ).rowcount  # fmt: skip
+            database.execute("UPDATE tasks SET engine_deaths = 0, app_deaths = 0 WHERE id = ?", (record.task_id,))
+        return added > 0
+
+    def add_skipped(self, task_id: str, index: int) -> None:
+        """Records that the user does not want this picture of the task."""
+        with self._transaction("record the skip") as database:
+            database.execute(
+                "INSERT INTO pictures (id, task_id, idx, created) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (picture_id(task_id, index), task_id, index, time.time()),
+            )
+
+    def settled(self, task_id: str) -> set[int]:
+        """The indices of a task's pictures that are finished or skipped."""
+        with self._transaction("be read", "DEFERRED") as database:
+            rows = database.execute("SELECT idx FROM pictures WHERE task_id = ?", (task_id,)).fetchall()
+        return {int(row["idx"]) for row in rows}
+
+    def pictures(self, task_id: str) -> tuple[PictureRecord, ...]:
+        """The finished pictures of a task in order of their index."""
+        return self._pictures("task_id = ? ORDER BY idx", (task_id,))
+
+    def picture(self, identity: str) -> PictureRecord | None:
+        """The picture of this id."""
+        return next(iter(self._pictures("id = ?", (identity,))), None)
+
+    def latest(self, owner: str, limit: int) -> tuple[PictureRecord, ...]:
+        """The newest pictures of an owner, newest first."""
+        where = "task_id IN (SELECT id FROM tasks WHERE owner = ?) ORDER BY created DESC, idx DESC LIMIT ?"
+        return self._pictures(where, (owner, limit))
+
+    def _pictures(self, where: str, values: tuple[Any, ...]) -> tuple[PictureRecord, ...]:
+        with self._transaction("be read", "DEFERRED") as database:
+            rows = database.execute(f"SELECT * FROM pictures WHERE path IS NOT NULL AND {where}", values).fetchall()
+        return tuple(_picture(row) for row in rows)
+
+    @contextmanager
+    def _transaction(self, doing: str, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """One transaction; SQLite's errors become ``StoreError`` with a sentence ("The queue cannot ``doing``")."""
+        with self._lock:
+            try:
+                self._connection.execute(f"BEGIN {kind}")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise StoreError(_in_words(error, doing, self.path)) from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def picture_id(task_id: str, index: int) -> str:
+    """The id by which a picture is served: as hard to guess as its task's."""
+    return f"{task_id}-{index + 1:02d}"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a task that was accepted survives a power cut
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _task(row: Mapping[str, Any]) -> TaskRecord:
+    names = ("id", "owner", "home", "parameters", "state", "message", "created", "engine_deaths", "app_deaths")
+    return TaskRecord(folder=Path(row["folder"]), **{name: row[name] for name in names})
+
+
+def _picture(row: Mapping[str, Any]) -> PictureRecord:
+    names = ("id", "task_id", "seed", "width", "height", "created")
+    facts = json.loads(row["facts"])
+    return PictureRecord(index=row["idx"], path=Path(row["path"]), facts=facts, **{name: row[name] for name in names})
+
+
+def _in_words(error: sqlite3.Error, doing: str, path: Path) -> str:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return f"The disk is full: the queue {path} could not {doing}. Free some space and try again."
+    return f"The queue {path} could not {doing}: {error}."

@@ -1,0 +1,164 @@
+"""Doing one task: from its parameters to its pictures, through whatever happens to the engine; knows no queue."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modules.channel import TaskChannel
+from modules.engine_messages import EngineMessage, Progress, RunRequest, Saved, Skipped, Wish
+from modules.engine_process import picture_facts
+from modules.engines import Engine, EngineDied
+from modules.events import FinalState, PictureRecord
+from modules.files import ModelFiles, check_base_model
+from modules.outputs import picture_path, remove_leftovers
+from modules.pace import Pace
+from modules.parameters import GenerationParameters
+from modules.plan import ImageJob, plan
+from modules.store import Store, StoreError, TaskRecord, picture_id
+
+log = logging.getLogger(__name__)
+
+MAX_ENGINE_DEATHS = 2  # at one and the same picture
+MAX_APP_DEATHS = 3  # likewise
+
+
+class TaskFailed(ValueError):
+    """A task is given up; the message says why."""
+
+
+class Closing(Exception):
+    """The application ends while a task is being done."""
+
+
+class Live:
+    """What is known of a task only while it is in this process: those who follow it, and what its user wishes."""
+
+    def __init__(self, channel: TaskChannel) -> None:
+        self.channel = channel
+        self.wish: Wish | None = None
+        self.wished_at = 0.0
+        self.engine: Engine | None = None
+        self.trouble: StoreError | None = None
+        self.mishaps = 0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the user wants the task to end."""
+        return self.wish == "stop"
+
+
+class TaskRunner:
+    """Does tasks, one at a time in each thread that asks; remembers only how long pictures of a kind take."""
+
+    def __init__(self, store: Store, models: ModelFiles) -> None:
+        self._store = store
+        self._models = models
+        self._overheads: dict[tuple[str, int, int], float] = {}
+
+    def make(self, task: TaskRecord, live: Live, engine: Engine, closing: Callable[[], bool]) -> tuple[FinalState, str]:
+        """Makes the pictures of a task that are not there yet; returns how it ended and a sentence about that.
+
+        Raises ``ValueError`` with a sentence when the task failed, and ``Closing`` when the engine ended because the
+        application does, as ``closing`` tells.
+        """
+        parameters = GenerationParameters.from_json(task.parameters)
+        facts = self._models.facts(parameters.base_model)
+        check_base_model(parameters.base_model, facts)
+        jobs = plan(parameters, facts)
+        remove_leftovers(task.folder, task.id)
+        if task.app_deaths >= MAX_APP_DEATHS:
+            raise TaskFailed(f"Pinhole ended {task.app_deaths} times over this task: it is not tried again by itself.")
+        kind = (parameters.base_model, jobs[0].width, jobs[0].height)
+        todo = self._todo(task, parameters, jobs)
+        while todo and not live.stopping:
+            live.channel.show(self._store.pictures(task.id))
+            pace = Pace(len(jobs), len(jobs) - len(todo), self._overheads.get(kind, 0.0))
+            live.channel.tell(pace.percent, f"Preparing picture {todo[0].index + 1} of {len(jobs)}")
+            request = RunRequest(task.id, tuple(todo), task.folder, parameters.advanced.output_format, task.parameters)
+            try:
+                engine.run(request, self._listener(live, engine, pace, jobs), lambda: live.wish)
+            except EngineDied as death:
+                if closing():
+                    raise Closing from None
+                todo = self._todo(task, parameters, jobs)
+                if todo and not live.stopping:
+                    self._mourn(task, live, death, f"picture {todo[0].index + 1} of {len(jobs)}")
+                continue
+            if live.trouble is not None:
+                raise live.trouble
+            self._overheads[kind] = pace.overhead
+            todo = self._todo(task, parameters, jobs)
+            if todo and not live.stopping:
+                raise TaskFailed(f"The engine made {len(jobs) - len(todo)} of {len(jobs)} pictures and no more.")
+        again = "once" if live.mishaps == 1 else f"{live.mishaps} times"
+        note = f"The engine had to be started again {again} during this task." if live.mishaps else ""
+        return ("stopped" if todo else "done"), note
+
+    def _mourn(self, task: TaskRecord, live: Live, death: EngineDied, place: str) -> None:
+        """Says that the engine died, and raises ``TaskFailed`` if it is the second time at the same picture."""
+        deaths = self._store.count_engine_death(task.id)
+        if deaths >= MAX_ENGINE_DEATHS:
+            raise TaskFailed(
+                f"{death} It happened {deaths} times at {place}, so the task is given up. "
+                "A smaller picture or another model may work."
+            )
+        log.warning("%s", death)
+        live.mishaps += 1
+        live.channel.note(f"{death} It is being started again; the task goes on at {place}.")
+
+    def _todo(self, task: TaskRecord, parameters: GenerationParameters, jobs: Sequence[ImageJob]) -> list[ImageJob]:
+        """The jobs that are not settled.
+
+        A picture that lies on the disk but was not recorded, because somebody was killed between the two, is recorded.
+        """
+        settled = self._store.settled(task.id)
+        todo = []
+        for job in jobs:
+            if job.index in settled:
+                continue
+            path = picture_path(task.folder, task.id, job.index, parameters.advanced.output_format)
+            facts = picture_facts(path, task.id, job.index) if path.exists() else None
+            if facts is not None:
+                self._store.add_picture(_record(job, task.id, path, facts))
+            else:
+                todo.append(job)
+        return todo
+
+    def _listener(
+        self, live: Live, engine: Engine, pace: Pace, jobs: Sequence[ImageJob]
+    ) -> Callable[[EngineMessage], None]:
+        """What to do with each message of the engine about a task."""
+        by_index = {job.index: job for job in jobs}
+
+        def hear(message: EngineMessage) -> None:
+            match message:
+                case Progress():
+                    pace.step(message.index, message.step, message.steps)
+                    place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
+                    live.channel.tell(pace.percent, message.text + place, pace.eta, message.image)
+                case Saved():
+                    pace.settle(message.index)
+                    path = Path(message.path)
+                    self._store.add_picture(_record(by_index[message.index], message.task_id, path, message.facts))
+                    live.channel.show(self._store.pictures(message.task_id))
+                case Skipped():
+                    pace.settle(message.index)
+                    self._store.add_skipped(message.task_id, message.index)
+
+        def listen(message: EngineMessage) -> None:
+            try:
+                hear(message)
+            except StoreError as error:  # the picture is on the disk and will be found there; more cannot be promised
+                live.trouble = live.trouble or error
+                engine.wish(message.task_id, "stop")
+
+        return listen
+
+
+def _record(job: ImageJob, task_id: str, path: Path, facts: Mapping[str, Any]) -> PictureRecord:
+    identity = picture_id(task_id, job.index)
+    return PictureRecord(identity, task_id, job.index, path, job.seed, job.width, job.height, time.time(), facts)

@@ -1,0 +1,76 @@
+"""A declared parameter becomes a Gradio component; knows neither where it stands nor what the parameter does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from modules.controls import Checkbox, Choice, Control, ModelFile, Seed, Slider, Text
+from modules.parameters import Leaf
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What the words and choices on the page depend on besides the declaration.
+
+    ``model_files`` gives the files of a model folder; ``choice_text`` the words for one choice of a parameter (path,
+    value, the declaration's own words).
+    """
+
+    model_files: Callable[[str], Sequence[str]]
+    choice_text: Callable[[str, str, str], str] = lambda path, value, text: text
+
+
+def element_id(path: str) -> str:
+    """The id that a parameter's component has in the page: ``advanced.clip_skip`` -> ``advanced-clip_skip``."""
+    return path.replace(".", "-")
+
+
+def choices_of(leaf: Leaf, wording: Wording, value: str = "") -> list[tuple[str, str]]:
+    """(words, value) for every choice; a model file that is gone stays listed while it is chosen, so that it shows."""
+    match leaf.control:
+        case Choice(choices=choices, text=text):
+            return [(wording.choice_text(leaf.path, each, text(each)), each) for each in choices]
+        case ModelFile(folder=folder):
+            names = list(wording.model_files(folder))
+            return [(name, name) for name in ([] if not value or value in names else [value]) + names]
+        case _:
+            raise TypeError(f"{leaf.path} is not a choice")
+
+
+def component(leaf: Leaf, value: Any, wording: Wording) -> Component:
+    """The widget of a parameter, showing ``value``. What comes back is checked by the declaration, not by Gradio."""
+    control = leaf.control
+    common: dict[str, Any] = {
+        "label": control.label,
+        "info": control.hint or None,
+        "value": control.to_browser(value),
+        "elem_id": element_id(leaf.path),
+        "elem_classes": ["parameter", f"is-{type(control).__name__.lower()}"],
+    }
+    match control:
+        case Text(lines=lines, placeholder=placeholder):
+            return gr.Textbox(lines=lines, max_lines=max(lines, 8), placeholder=placeholder or None, **common)
+        case Seed():
+            return gr.Textbox(lines=1, max_lines=1, **common)
+        case Checkbox():
+            return gr.Checkbox(**common)
+        case Choice(style="radio"):
+            return gr.Radio(choices=choices_of(leaf, wording), **common)
+        case Choice():
+            return gr.Dropdown(choices=choices_of(leaf, wording), filterable=False, **common)
+        case ModelFile():
+            return gr.Dropdown(choices=choices_of(leaf, wording, value), filterable=True, **common)
+        case Slider(off=None):
+            return gr.Slider(
+                minimum=control.minimum, maximum=control.maximum, step=control.step, buttons=["reset"], **common
+            )
+        case Slider():
+            # "Not set" lies outside the scale, so a slider could only show it as one more number to slide past.
+            return gr.Number(minimum=control.lowest, maximum=control.maximum, step=control.step, **common)
+        case Control():
+            raise TypeError(f"{leaf.path} has a control that the page does not know: {type(control).__name__}")

@@ -1,0 +1,31 @@
+"""The line at the top: the name, what must be known about the model, the switch between light and dark."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+NAME = """
+<header class="name">
+  <svg viewBox="0 0 32 32" aria-hidden="true">
+    <rect width="32" height="32" rx="9"/><path d="M4 8 28 24M4 24 28 8"/><circle cx="16" cy="16" r="4.4"/>
+  </svg>
+  <h1>Pinhole</h1>
+</header>
+"""
+SWITCH = """
+<button id="theme_button" type="button" aria-label="Light or dark" title="Light or dark">
+  <svg viewBox="0 0 24 24" aria-hidden="true">
+    <circle cx="12" cy="12" r="8.2" fill="none" stroke="currentColor" stroke-width="1.8"/>
+    <path d="M12 3.8a8.2 8.2 0 0 1 0 16.4z" fill="currentColor"/>
+  </svg>
+</button>
+"""
+
+
+def build(note: str) -> gr.HTML:
+    """Place the line; ``note`` is HTML. Returns the component of the note."""
+    with gr.Row(elem_id="top"):
+        gr.HTML(NAME, elem_id="name", apply_default_css=False, js_on_load=None)
+        line = gr.HTML(note, elem_id="model_note", apply_default_css=False, js_on_load=None)
+        gr.HTML(SWITCH, elem_id="theme", apply_default_css=False, js_on_load=None)
+    return line

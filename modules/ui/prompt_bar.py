@@ -1,0 +1,44 @@
+"""The prompt with its buttons, and the line of switches under it; knows no other parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from modules.ui.panel import Panel
+
+
+@dataclass(frozen=True)
+class PromptBar:
+    """What the page wires. ``task`` is never seen: the page's script puts the id of the task on show into it."""
+
+    generate: gr.Button
+    stop: gr.Button
+    skip: gr.Button
+    resume: gr.Button
+    advanced: gr.Checkbox
+    task: gr.Textbox
+
+
+def build(panel: Panel) -> PromptBar:
+    """Prompt, Generate or Skip and Stop, and the switch of the advanced column."""
+    with gr.Row(elem_id="prompt_row", equal_height=True):
+        panel.place("prompt")
+        with gr.Column(elem_id="buttons", min_width=140, scale=0):
+            generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate_button")
+            skip = gr.Button("Skip", size="lg", elem_id="skip_button")
+            stop = gr.Button("Stop", size="lg", elem_id="stop_button")
+    with gr.Row(elem_id="switches"):
+        advanced = gr.Checkbox(
+            False,
+            label="Advanced",
+            elem_id="advanced_checkbox",
+            container=False,
+            min_width=120,
+            interactive=True,
+            scale=0,
+        )
+    resume = gr.Button("Resume", visible="hidden", elem_id="resume_button")
+    task = gr.Textbox("", visible="hidden", elem_id="task_box", label="Task")
+    return PromptBar(generate, stop, skip, resume, advanced, task)

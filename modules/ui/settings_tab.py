@@ -1,0 +1,43 @@
+"""The tab of what most people change: preset, performance, size, number, format, negative prompt, seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from modules.presets import INITIAL_PRESET
+from modules.ui.panel import Panel
+
+
+@dataclass(frozen=True)
+class SettingsTab:
+    """What the page wires: the preset, and the switch between a random seed and one that stays."""
+
+    preset: gr.Dropdown
+    random: gr.Checkbox
+    seed: Any
+
+
+def build(panel: Panel, presets: Sequence[str], preset: str) -> SettingsTab:
+    """Place the parameters of this tab."""
+    names = [("As at start", name) if name == INITIAL_PRESET else (name, name) for name in presets]
+    chosen = gr.Dropdown(
+        names, value=preset, label="Preset", elem_id="preset", filterable=False, elem_classes=["parameter"]
+    )
+    panel.place("performance_selection")
+    with gr.Column(elem_id="aspect_ratios"):
+        # Not an accordion: what is in a closed one does not exist in the page, and the canvas needs the chosen size.
+        gr.Button("Aspect ratio", size="md", elem_id="ratio_button")
+        panel.place("aspect_ratios_selection")
+    panel.place("image_number")
+    panel.place("advanced.output_format")
+    panel.place("negative_prompt")
+    with gr.Row(elem_id="seed_row"):
+        random = gr.Checkbox(
+            panel.values.image_seed < 0, label="Random seed", elem_id="seed_random", container=False, min_width=140
+        )
+        seed = panel.place("image_seed")
+    return SettingsTab(chosen, random, seed)

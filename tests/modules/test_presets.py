@@ -1,0 +1,128 @@
+"""Presets and settings: what is shipped loads, layers lie in order, and what is wrong is said in words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modules.files import ModelFiles
+from modules.parameters import BUILT_IN_MODEL, GenerationParameters
+from modules.presets import PresetError, apply_preset, preset_names
+from modules.settings import Settings, SettingsError, load_settings
+from tests.modules.conftest import ROOT, SDXL_NAMES, safetensors
+
+JUGGERNAUT = "juggernautXL_v8Rundiffusion.safetensors"
+
+
+def write_preset(settings: Settings, name: str, **values: Any) -> None:
+    (settings.presets / f"{name}.json").write_text(json.dumps(values))
+
+
+def applied(settings: Settings, name: str = "", base: GenerationParameters | None = None) -> Any:
+    return apply_preset(name, settings, ModelFiles(settings.checkpoints), base)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (ROOT / "presets").glob("*.json")])
+def test_every_preset_loads_when_its_model_is_there(name: str, settings: Settings) -> None:
+    values = json.loads((ROOT / "presets" / f"{name}.json").read_text())
+    write_preset(settings, name, **values)
+    safetensors(settings.checkpoints[0] / values["default_model"], SDXL_NAMES)
+    start = applied(settings, name)
+    assert start.preset == name and start.notes == ()
+    assert start.parameters.base_model == values["default_model"]
+
+
+def test_without_its_model_the_miniature_is_used_and_a_note_says_so(settings: Settings) -> None:
+    start = applied(settings)
+    assert start.preset == "mini" and start.parameters.base_model == BUILT_IN_MODEL
+    assert start.parameters.guidance_scale == 4.5
+    assert JUGGERNAUT in start.notes[0] and "miniature" in start.notes[0]
+
+
+def test_an_earlier_version_of_the_model_is_used(settings: Settings) -> None:
+    old = "juggernautXL_v7Rundiffusion.safetensors"
+    safetensors(settings.checkpoints[0] / old, SDXL_NAMES)
+    start = applied(settings)
+    assert (start.preset, start.parameters.base_model, start.notes) == ("default", old, ())
+    write_preset(settings, "mine", default_model="mine.safetensors")
+    assert applied(settings, "mine").preset == "mini"
+
+
+def test_layers_lie_in_order(settings: Settings) -> None:
+    safetensors(settings.checkpoints[0] / JUGGERNAUT, SDXL_NAMES)
+    layered = replace(settings, defaults={"default_cfg_scale": 8.0, "default_sample_sharpness": 5.0, "default_x": 1})
+    write_preset(settings, "mine", default_cfg_scale=9.0)
+    assert applied(layered).parameters.guidance_scale == 8.0
+    mine = applied(layered, "mine").parameters
+    assert (mine.guidance_scale, mine.sharpness) == (9.0, 5.0)
+    assert applied(replace(layered, preset="mine"), "initial").parameters == mine
+
+
+def test_a_preset_keeps_what_it_does_not_set(settings: Settings) -> None:
+    write_preset(settings, "wordy", default_model=BUILT_IN_MODEL, default_prompt="a house")
+    base = GenerationParameters(prompt="a cat", image_seed=7, image_number=5, sharpness=9.0)
+    kept = applied(settings, "mini", base).parameters
+    assert (kept.prompt, kept.image_seed, kept.image_number, kept.sharpness) == ("a cat", 7, 5, 2.0)
+    assert applied(settings, "wordy", base).parameters.prompt == "a house"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"default_cfg_scale": 99}', "guidance_scale: 99 is outside 1 to 30"),
+        ('{"default_typo": 1}', "keys that are not known here: default_typo"),
+        ('{"default_model": "../x"}', "is not a plain file name"),
+        ("[]", "must be a JSON object"),
+        ("nonsense", "cannot be read as JSON"),
+    ],
+)
+def test_a_wrong_preset_is_refused_in_words(settings: Settings, text: str, words: str) -> None:
+    (settings.presets / "wrong.json").write_text(text)
+    with pytest.raises(PresetError) as caught:
+        applied(settings, "wrong")
+    assert words in str(caught.value) and "wrong" in str(caught.value)
+
+
+def test_a_preset_that_is_not_there_is_refused(settings: Settings) -> None:
+    assert preset_names(settings.presets) == ["initial", "default", "mini"]
+    for name in ("missing", "../presets/default", ""[:0] + "default/../default"):
+        with pytest.raises(PresetError, match="There is no preset"):
+            applied(settings, name)
+
+
+def test_settings_come_from_file_environment_and_flags(tmp_path: Path) -> None:
+    (tmp_path / "config.txt").write_text(
+        json.dumps({"path_checkpoints": ["a", "/b"], "path_outputs": "out", "default_cfg_scale": 8, "strange": 1})
+    )
+    found = load_settings(tmp_path, {}, {})
+    assert found.checkpoints == (tmp_path / "a", Path("/b")) and found.outputs == tmp_path / "out"
+    assert dict(found.defaults) == {"default_cfg_scale": 8}
+    assert found.notes == ("config.txt: 'strange' is not a setting and was ignored.",)
+    environ = {"path_outputs": "/env", "default_cfg_scale": "9", "HOME": "/x"}
+    found = load_settings(tmp_path, {"port": 99, "host": None}, environ)
+    assert (found.outputs, found.port, found.host) == (Path("/env"), 99, "127.0.0.1")
+    assert dict(found.defaults) == {"default_cfg_scale": "9"}
+    assert load_settings(tmp_path, {"outputs": tmp_path / "flag"}, environ).outputs == tmp_path / "flag"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nonsense", "cannot be read as JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"path_outputs": 5}', "path_outputs: 5 is not a folder"),
+        ('{"path_outputs": ["a", "b"]}', "only one folder is possible"),
+        ('{"path_checkpoints": []}', "path_checkpoints: [] is not a folder"),
+    ],
+)
+def test_wrong_settings_are_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "config.txt").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path, {}, {})
+    assert words in str(caught.value)
+    with pytest.raises(SettingsError, match="port: 70000"):
+        load_settings(tmp_path / "elsewhere", {"port": 70000}, {})

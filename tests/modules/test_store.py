@@ -1,0 +1,177 @@
+"""The store: states and order, many threads and processes at once, taking over from the dead, damage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from modules.events import PictureRecord
+from modules.locks import Alive, is_alive
+from modules.store import Store, StoreError, picture_id
+
+CLAIMER = """
+import sys
+from pathlib import Path
+from modules.store import Store
+store = Store(Path(sys.argv[1]))
+while (task := store.claim("home")) is not None:
+    print(task.id)
+    store.finish(task.id, "done")
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from modules.locks import Alive
+alive = Alive(Path(sys.argv[1]), "holder")
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "queue" / "pinhole.sqlite3")
+
+
+def add(store: Store, *names: str, home: str = "home", owner: str = "me") -> None:
+    for name in names:
+        store.add_task(name, owner, home, "{}", Path("/pictures"))
+
+
+def picture(task_id: str, index: int) -> PictureRecord:
+    path = Path(f"/pictures/{task_id}-{index}.png")
+    return PictureRecord(picture_id(task_id, index), task_id, index, path, 2**63 - 1, 8, 16, 1.5, {"a": [1]})
+
+
+def order(store: Store) -> list[str]:
+    return [task.id for task in store.waiting("home")]
+
+
+def test_a_task_s_life(store: Store) -> None:
+    add(store, "a", "b")
+    assert store.newest_unfinished("home", "me") == "b"
+    task = store.claim("home")
+    assert task is not None and (task.id, task.state, task.folder) == ("a", "running", Path("/pictures"))
+    assert store.add_picture(picture("a", 1)) and store.add_picture(picture("a", 0))
+    assert store.pictures("a") == (picture("a", 0), picture("a", 1))
+    store.finish("a", "done", "well")
+    found = store.task("a")
+    assert found is not None and (found.state, found.message) == ("done", "well")
+    assert order(store) == ["b"] and store.claim("elsewhere") is None
+    assert store.picture("a-02") == picture("a", 1) and store.picture("a-09") is None
+    assert [each.index for each in store.latest("me", 5)] == [1, 0] and store.latest("you", 5) == ()
+
+
+def test_a_picture_is_recorded_once(store: Store) -> None:
+    add(store, "a")
+    assert store.add_picture(picture("a", 0)) is True
+    assert store.add_picture(picture("a", 0)) is False
+    store.add_skipped("a", 0)
+    store.add_skipped("a", 2)
+    assert len(store.pictures("a")) == 1 and store.settled("a") == {0, 2}
+
+
+def test_waiting_tasks_are_moved_and_cancelled(store: Store) -> None:
+    add(store, "a", "b", "c")
+    store.move("c", "a")
+    assert order(store) == ["c", "a", "b"]
+    store.move("c", None)
+    store.move("missing", "a")
+    assert order(store) == ["a", "b", "c"]
+    assert store.cancel("b", "no") and not store.cancel("b", "no")
+    add(store, "d")
+    assert order(store) == ["a", "c", "d"]
+    running = store.claim("home")
+    assert running is not None and running.id == "a" and not store.cancel("a", "no")
+    assert store.requeue("b", "home", ("failed", "stopped")) and not store.requeue("a", "home", ("failed",))
+    assert order(store) == ["c", "d", "b"]
+    store.release("a")
+    assert order(store) == ["a", "c", "d", "b"]
+
+
+def test_tasks_of_the_dead_are_taken_over(store: Store) -> None:
+    add(store, "waiting", "running", home="dead")
+    add(store, "theirs", home="living")
+    add(store, "mine")
+    add(store, "forgotten", home="command-1")
+    store.move("running", "waiting")
+    assert store.claim("dead") is not None
+    dead = store.adopt("home", lambda home: home == "living", lambda home: home.startswith("command"))
+    assert sorted(dead) == ["command-1", "dead"]
+    assert order(store) == ["running", "waiting", "mine"]
+    deaths = {name: task.app_deaths for name in ("running", "waiting") if (task := store.task(name))}
+    assert deaths == {"running": 1, "waiting": 0}
+    forgotten = store.task("forgotten")
+    assert forgotten is not None and forgotten.state == "stopped" and "ended" in forgotten.message
+    assert [task.id for task in store.waiting("living")] == ["theirs"]
+    assert store.count_engine_death("running") == 1
+    store.add_picture(picture("running", 0))
+    task = store.task("running")
+    assert task is not None and (task.engine_deaths, task.app_deaths) == (0, 0)
+
+
+def test_no_task_is_handed_out_twice_to_threads_and_processes(store: Store) -> None:
+    names = [f"t{number:03d}" for number in range(30)]
+    add(store, *names)
+    command = [sys.executable, "-c", CLAIMER, str(store.path)]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    claimed: list[str] = []
+
+    def claim() -> None:
+        while (task := store.claim("home")) is not None:
+            claimed.append(task.id)
+            store.add_picture(picture(task.id, 0))
+            store.finish(task.id, "done")
+
+    threads = [threading.Thread(target=claim) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for other in others:
+        claimed += other.communicate()[0].split()
+        assert other.returncode == 0
+    assert Counter(claimed) == Counter(names)
+
+
+def test_what_was_stored_is_there_after_opening_again(store: Store) -> None:
+    add(store, "a")
+    store.close()
+    again = Store(store.path)
+    assert order(again) == ["a"]
+    again.close()
+
+
+def test_a_damaged_or_newer_store_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "pinhole.sqlite3"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(tmp_path / "file" / "pinhole.sqlite3")
+    newer = Store(tmp_path / "newer.sqlite3")
+    newer._connection.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(StoreError, match="newer version"):
+        Store(tmp_path / "newer.sqlite3")
+
+
+def test_a_sign_of_life_ends_with_its_process(tmp_path: Path) -> None:
+    assert not is_alive(tmp_path, "holder")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert is_alive(tmp_path, "holder")
+    holder.kill()
+    holder.communicate()
+    assert not is_alive(tmp_path, "holder")
+    mine = Alive(tmp_path, "mine")
+    assert is_alive(tmp_path, "mine")
+    mine.close()
+    mine.close()
+    assert not is_alive(tmp_path, "mine")

@@ -1,0 +1,214 @@
+"""The page's handlers on a real queue with the stand-in pipeline, and the server around them; no browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+import pytest
+from fastapi.testclient import TestClient
+
+import webui
+from modules.api.front import OWNER_COOKIE
+from modules.api.routes import assets_address, head, router
+from modules.api.server import application
+from modules.async_worker import AsyncWorker
+from modules.files import ModelFiles
+from modules.parameters import GenerationParameters, leaves, parameters_to_ctrls
+from modules.presets import MINI_PRESET
+from modules.settings import Settings
+from modules.ui.theme import theme
+from tests.modules.conftest import SDXL_NAMES, open_worker, safetensors, settings, worker
+
+__all__ = ["open_worker", "settings", "worker"]  # fixtures
+
+ME = gr.Request(cookies={OWNER_COOKIE: "m" * 24})
+SOMEBODY_ELSE = gr.Request(cookies={OWNER_COOKIE: "s" * 24})
+NOBODY = gr.Request(cookies={})
+
+
+@pytest.fixture
+def handlers(settings: Settings, worker: AsyncWorker) -> webui.Handlers:
+    """The page's handlers in a fresh home."""
+    return webui.Handlers(settings, ModelFiles(settings.checkpoints), worker, lambda: None)
+
+
+def ctrls(**changes: Any) -> list[Any]:
+    """What the page sends."""
+    return parameters_to_ctrls(GenerationParameters(prompt="pace=0", image_seed=7).with_values(changes))
+
+
+def views(stream: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [update["value"] for update in stream]
+
+
+def test_generate_streams_a_task_from_its_beginning_to_its_end(handlers: webui.Handlers, tmp_path: Path) -> None:
+    seen = views(handlers.generate_clicked(ME, *ctrls()))
+    assert (seen[0]["state"], seen[0]["count"], seen[0]["width"], seen[0]["height"]) == ("waiting", 2, 72, 56)
+    assert any(view["preview"] for view in seen)
+    assert seen[-1]["state"] == "done"
+    assert [picture["seed"] for picture in seen[-1]["pictures"]] == ["7", "8"]
+    percents = [view["percent"] for view in seen]
+    assert percents == sorted(percents)
+    assert str(tmp_path) not in json.dumps(seen), "the page learns no path"
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "words"),
+    [
+        ("image_seed", "twelve", "Seed: 'twelve' is not a whole number"),
+        ("sharpness", 31, "Image Sharpness: 31 is outside 0 to 30"),
+        ("sharpness", None, "Image Sharpness: None"),
+        ("image_number", float("nan"), "Image Number"),
+        ("performance_selection", "Warp", "'Warp' is not one of"),
+        ("prompt", "x" * 100_000, "100000 characters"),
+        ("base_model", "gone.safetensors", "gone.safetensors is not in"),
+        ("base_model", "../secret.safetensors", "is not a plain file name"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(handlers: webui.Handlers, position: str, value: Any, words: str) -> None:
+    values = ctrls()
+    values[[leaf.path for leaf in leaves()].index(position)] = value
+    (answer,) = views(handlers.generate_clicked(ME, *values))
+    assert answer["state"] == "refused" and words in answer["message"]
+    assert handlers.worker.running("m" * 24) is None
+
+
+def test_a_page_of_another_version_is_told_to_reload(handlers: webui.Handlers) -> None:
+    (answer,) = views(handlers.generate_clicked(ME, *ctrls()[:-1]))
+    assert "reload" in answer["message"]
+
+
+def test_a_file_that_is_no_base_model_is_refused_before_it_is_queued(handlers: webui.Handlers) -> None:
+    safetensors(handlers.settings.checkpoints[0] / "lora.safetensors", ["a.lora_up.weight"])
+    (answer,) = views(handlers.generate_clicked(ME, *ctrls(base_model="lora.safetensors")))
+    assert "looks like a LoRA" in answer["message"]
+
+
+def test_coming_back_finds_the_running_task_and_the_finished_one(handlers: webui.Handlers) -> None:
+    stream = handlers.generate_clicked(ME, *ctrls(prompt="pace=0.05"))
+    task = next(stream)["value"]["task"]
+    cast(Generator[Any], stream).close()  # the tab is closed
+    back = handlers.resume(ME, "")
+    assert next(back)["value"]["task"] == task
+    assert views(handlers.resume(SOMEBODY_ELSE, task)) == [], "a task is shown to nobody else"
+    assert views(handlers.resume(NOBODY, "")) == []
+    assert views(back)[-1]["state"] == "done", "the task went on without a listener"
+    assert views(handlers.resume(ME, task))[-1]["pictures"]
+    assert views(handlers.resume(ME, "")) == [], "a new tab begins empty when nothing runs"
+    assert views(handlers.resume(ME, "20990101-000000-000000000000")) == []
+
+
+def test_stop_and_skip_belong_to_the_task_and_its_owner(handlers: webui.Handlers) -> None:
+    stream = handlers.generate_clicked(ME, *ctrls(prompt="pace=0.05"))
+    task = next(stream)["value"]["task"]
+    while next(stream)["value"]["percent"] == 0:
+        pass
+    handlers.stop(SOMEBODY_ELSE, task)
+    handlers.stop(ME, "")
+    handlers.skip(SOMEBODY_ELSE, task)
+    assert handlers.worker.running("m" * 24) == task
+    handlers.skip(ME, task)
+    time.sleep(0.3)
+    handlers.stop(ME, task)
+    last = views(stream)[-1]
+    assert last["state"] == "stopped" and last["pictures"] == []
+
+
+def test_a_failed_task_says_why_and_keeps_what_was_finished(handlers: webui.Handlers) -> None:
+    last = views(handlers.generate_clicked(ME, *ctrls(prompt="pace=0 fail=2")))[-1]
+    assert (last["state"], last["level"], len(last["pictures"])) == ("failed", "error", 1)
+    assert "This picture is refused." in last["message"]
+
+
+def test_many_may_watch_one_task(handlers: webui.Handlers) -> None:
+    task = next(handlers.generate_clicked(ME, *ctrls(prompt="pace=0.02")))["value"]["task"]
+    streams = [handlers.resume(ME, task) for _ in range(20)]
+    assert [views(stream)[-1]["state"] for stream in streams] == ["done"] * 20
+
+
+def test_a_preset_changes_what_it_names(handlers: webui.Handlers) -> None:
+    updates = handlers.preset_chosen(MINI_PRESET, *ctrls(prompt="stay", guidance_scale=9))
+    values = dict(zip((leaf.path for leaf in leaves()), updates, strict=False))
+    assert values["guidance_scale"]["value"] == 4.5
+    assert (values["prompt"]["value"], values["image_seed"]["value"]) == ("stay", "7")
+    assert ("72×56 (9:7)", "1152*896") in values["aspect_ratios_selection"]["choices"]
+    assert updates[-1]["value"] == ""
+
+
+def test_a_broken_preset_changes_nothing_and_says_so(handlers: webui.Handlers) -> None:
+    (handlers.settings.presets / "bad.json").write_text('{"default_cfg_scale": "<b>"}')
+    *updates, note = handlers.preset_chosen("bad", *ctrls())
+    assert all("value" not in update for update in updates)
+    assert "guidance_scale" in note["value"] and "<b>" not in note["value"]
+
+
+def test_sizes_are_those_of_the_model(handlers: webui.Handlers) -> None:
+    safetensors(handlers.settings.checkpoints[0] / "full.safetensors", SDXL_NAMES)
+    ratios, note = handlers.model_chosen("full.safetensors")
+    assert ("1152×896 (9:7)", "1152*896") in ratios["choices"] and note["value"] == ""
+    ratios, note = handlers.model_chosen("gone.safetensors")
+    assert "gone.safetensors is not in" in note["value"]
+
+
+@pytest.fixture
+def client(handlers: webui.Handlers) -> Iterator[TestClient]:
+    """The whole server, asked from this machine."""
+    webui.give_gradio_a_folder(handlers.settings.data / "gradio")
+    assets = assets_address()
+    page = webui.build_ui(handlers, assets)
+    app = application(page, theme(), router(handlers.worker.picture), head(assets), "127.0.0.1")
+    with TestClient(app, base_url="http://127.0.0.1:7865") as opened:
+        yield opened
+
+
+def test_the_page_is_ours_and_asks_nobody_else(client: TestClient) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert assets_address() in answer.text
+    assert "miniature" in answer.text, "what must be known about the model is said at first sight"
+    assert not re.findall(r'(?:src|href|content)="(?:https?:)?//', answer.text)
+    assert re.fullmatch(r"[\w-]{32}", client.cookies[OWNER_COOKIE])
+    assert OWNER_COOKIE not in client.get("/").headers.get("set-cookie", ""), "an owner stays the same"
+    settings = json.loads(re.findall(r"window.gradio_config = (\{.*?\});</script>", answer.text)[0])
+    assert settings["footer_links"] == [] and not settings["analytics_enabled"] and not settings["run_history"]
+    assert not settings["connect_heartbeat"], "an idle tab keeps no connection: browsers have six for one server"
+
+
+def test_nothing_but_the_page_is_served(client: TestClient, settings: Settings) -> None:
+    left = settings.data / "gradio" / "left.txt"
+    left.write_text("secret")
+    for path in (f"/gradio_api/file={left}", "/gradio_api/info", "/docs"):
+        assert client.get(path).status_code == 404
+    assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
+
+
+def test_other_pages_give_no_orders(client: TestClient) -> None:
+    for origin in ("null", "http://evil.example", "http://127.0.0.1:9999"):
+        assert client.post("/gradio_api/queue/join", json={}, headers={"origin": origin}).status_code == 403
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+
+
+def test_a_form_of_impossible_values_is_answered_by_words_not_by_an_error(client: TestClient) -> None:
+    config = client.get("/config").json()
+    generate = next(each for each in config["dependencies"] if "pinhole.generate" in str(each["js"]))
+    body = {"data": ["x"] * len(generate["inputs"]), "fn_index": generate["id"], "session_hash": "s"}
+    assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+    with client.stream("GET", "/gradio_api/queue/data?session_hash=s") as stream:
+        text = "".join(stream.iter_text())
+    assert "is not one of Quality, Speed" in text
+
+
+def test_a_taken_port_ends_the_start_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert webui.main(["--port", str(port), "--disable-in-browser"]) == 2
+    error = capsys.readouterr().err
+    assert f"Port {port} is taken" in error and error.count("\n") == 1

@@ -1,0 +1,40 @@
+"""The page on a miniature home with the stand-in pipeline, for browsers: `python -m tests.ui.page_server ROOT`.
+
+Prints the address when it answers. It takes any free port, or PORT as a second argument.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import webui
+from modules.async_worker import create_worker
+from modules.flags import bind
+from modules.settings import Settings, built_in_settings
+from tests.modules.conftest import ROOT, SDXL_NAMES, safetensors
+from tests.modules.stand_in import build
+
+
+def home(root: Path) -> Settings:
+    """Settings of an application in ``root``, with the miniature's name on a checkpoint for 256-pixel squares."""
+    settings = replace(built_in_settings(root), in_browser=False)
+    for name in ("pinhole-mini-base", "other"):
+        side = 256 if name != "other" else 1024
+        path = settings.checkpoints[0] / f"{name}.safetensors"
+        safetensors(path, SDXL_NAMES, {"modelspec.resolution": f"{side}x{side}"})
+    settings.presets.mkdir(exist_ok=True)
+    for path in (ROOT / "presets").glob("*.json"):
+        (settings.presets / path.name).write_bytes(path.read_bytes())
+    return settings
+
+
+def main(root: Path, port: int) -> None:
+    """Serve until killed."""
+    settings = home(root)
+    webui.serve(settings, bind(settings.host, port, search=False), create_worker(settings, factory=build))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

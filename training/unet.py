@@ -1,0 +1,208 @@
+"""Trains the miniature's UNet on latents and captions; it does not know pixels.
+
+Noise prediction with SDXL's noise schedule and size conditioning, min-SNR weighting (arXiv 2303.09556), captions
+dropped for a tenth of the batch, averaged weights. Folders of several resolutions can be mixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ldm_patched.ldm.attention import SpatialTransformer
+from ldm_patched.ldm.unet import ResBlock, UNet, UNetParams, timestep_embedding
+from ldm_patched.modules.model_sampling import scaled_linear_sigmas
+from ldm_patched.modules.sdxl_clip import ROOM, SDXLClip, Tower
+from training.loop import Run, Schedule, channels_last
+from training.text import LARGE, PROJECTION, SMALL, Family
+
+PARAMS = UNetParams(
+    in_channels=4,
+    out_channels=4,
+    model_channels=64,
+    channel_mult=(1, 2, 2),
+    num_res_blocks=1,
+    transformer_depth=(0, 1, 1),
+    middle_depth=1,
+    context_dim=SMALL.width + LARGE.width,
+    adm_channels=PROJECTION + 6 * 256,
+    linear_projections=True,
+    head_channels=64,
+    heads=0,
+)
+SNR_LIMIT = 5.0
+DROPPED = 0.1
+# Captions of a picture that are used: each is encoded once, ahead of the training.
+CAPTIONS = 2
+# A picture may claim to come from one between so many times as large as itself, so that the size numbers which
+# inference uses (1.5 times for the prompt, 0.8 times for the negative) are known to the network.
+CLAIMED = (0.7, 2.0)
+
+
+def initialise(unet: UNet) -> None:
+    """Residual branches and the output start at zero."""
+    for module in unet.modules():
+        if isinstance(module, ResBlock):
+            _silence(module.out_layers[3])
+        elif isinstance(module, SpatialTransformer):
+            _silence(module.proj_out)
+    _silence(unet.out[2])
+
+
+def _silence(layer: nn.Module) -> None:
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    nn.init.zeros_(layer.weight)
+
+
+def load_clip(run: Path) -> SDXLClip:
+    """The averaged text towers of a run, as the application uses them."""
+    family = Family()
+    family.load_state_dict(torch.load(run, weights_only=True)["average"])
+    family.eval().requires_grad_(False)
+    return SDXLClip([Tower(family.small, SMALL.vocabulary - 1, False), Tower(family.large, 0, False)])
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Every distinct caption of the data, encoded once: hidden [n, 77, 192] and pooled [n, 128], half precision."""
+
+    hidden: Tensor
+    pooled: Tensor
+    index: dict[str, int]
+
+    @staticmethod
+    @torch.inference_mode()
+    def encode(clip: SDXLClip, captions: Sequence[str]) -> Texts:
+        """Encode captions, in batches; the empty text is among them."""
+        distinct = list(dict.fromkeys(["", *captions]))
+        start, end = clip.tokenizer.start, clip.tokenizer.end
+        hidden, pooled = [], []
+        for at in range(0, len(distinct), 256):
+            rows = [clip.tokenize_with_weights(text)[0].tokens for text in distinct[at : at + 256]]
+            ends = torch.tensor([len(row) + 1 for row in rows])
+            states = []
+            for tower in clip.towers:
+                ids = torch.tensor([[start, *row, end] + [tower.pad] * (ROOM - len(row)) for row in rows])
+                states.append(tower.encode(ids, ends, clip_skip=2))
+            hidden.append(torch.cat([state for state, _ in states], dim=-1).to(torch.bfloat16))
+            vectors = states[-1][1]
+            assert vectors is not None
+            pooled.append(vectors.to(torch.bfloat16))
+        return Texts(torch.cat(hidden), torch.cat(pooled), {text: i for i, text in enumerate(distinct)})
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Latents of one shape with the captions of each picture."""
+
+    latents: np.ndarray
+    captions: list[list[str]]
+
+    @property
+    def tokens(self) -> int:
+        """Positions of a latent, which the cost of a batch is proportional to."""
+        return int(self.latents.shape[2] * self.latents.shape[3])
+
+
+def load_buckets(folder: Path) -> list[Bucket]:
+    """The buckets of a folder that have been encoded."""
+    captions: dict[str, dict[int, list[str]]] = {}
+    for line in (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        captions.setdefault(record["bucket"], {})[record["index"]] = record["captions"][:CAPTIONS]
+    buckets = []
+    for name, rows in sorted(captions.items()):
+        path = folder / f"latents-{name}.npy"
+        if path.exists():
+            latents = np.load(path)
+            buckets.append(Bucket(latents, [rows[i] for i in range(len(latents))]))
+    return buckets
+
+
+class Batches:
+    """Random batches of one bucket each, picked in proportion to the buckets' sizes."""
+
+    def __init__(self, buckets: Sequence[Bucket], texts: Texts, positions: int, seed: int) -> None:
+        self.buckets = buckets
+        self.texts = texts
+        self.positions = positions
+        self.rng = random.Random(seed)
+        self.noise = torch.Generator().manual_seed(seed)
+        self.ratios = torch.tensor([1 / (1 + sigma**2) for sigma in scaled_linear_sigmas()])
+
+    def loss(self, unet: UNet) -> Tensor:
+        """The weighted squared error of one batch of about `positions` latent positions."""
+        weights = [len(bucket.latents) for bucket in self.buckets]
+        (bucket,) = self.rng.choices(self.buckets, weights)
+        count = max(2, self.positions // bucket.tokens)
+        chosen = [self.rng.randrange(len(bucket.latents)) for _ in range(count)]
+        x0 = torch.from_numpy(np.stack([bucket.latents[i] for i in chosen])).float()
+        names = ["" if self.rng.random() < DROPPED else self.rng.choice(bucket.captions[i]) for i in chosen]
+        rows = torch.tensor([self.texts.index[name] for name in names])
+        timesteps = torch.randint(0, 1000, (count,), generator=self.noise)
+        ratio = self.ratios[timesteps]
+        eps = torch.randn(x0.shape, generator=self.noise)
+        shape = (-1, 1, 1, 1)
+        noisy = ratio.sqrt().view(shape) * x0 + (1 - ratio).sqrt().view(shape) * eps
+        vector = torch.cat([self.texts.pooled[rows].float(), self._sizes(count, x0.shape)], dim=1)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            text = unet.project_text(self.texts.hidden[rows])
+            time = unet.project_time(timesteps.float(), vector)
+            out = unet(noisy.to(memory_format=torch.channels_last), time, [text])
+        snr = ratio / (1 - ratio)
+        weight = snr.clamp(max=SNR_LIMIT) / snr
+        loss: Tensor = ((out.float() - eps).square().mean(dim=(1, 2, 3)) * weight).mean()
+        return loss
+
+    def _sizes(self, count: int, shape: torch.Size) -> Tensor:
+        """Size embeddings [count, 1536]: original height and width, crop, and the target as inference rounds it."""
+        height, width = 8 * shape[2], 8 * shape[3]
+        rounded = [64 * round(height / 64), 64 * round(width / 64)]
+        numbers = []
+        for _ in range(count):
+            claim = self.rng.uniform(*CLAIMED)
+            numbers.append([int(height * claim), int(width * claim), 0, 0, *rounded])
+        return timestep_embedding(torch.tensor(numbers, dtype=torch.float32).flatten(), 256).view(count, -1)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train the miniature's UNet.")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with latents")
+    parser.add_argument("--text", type=Path, required=True, help="the text towers' run")
+    parser.add_argument("--run", type=Path, required=True, help="file that holds the resumable state")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--positions", type=int, default=32 * 256, help="latent positions of a batch")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--final", type=float, default=0.05, help="the last learning rate, as a share of the first")
+    parser.add_argument("--decay", type=float, default=0.998, help="of the averaged weights")
+    parser.add_argument("--fresh", action="store_true", help="keep the averaged weights, begin a new schedule")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(0)
+    unet = channels_last(UNet(PARAMS))
+    initialise(unet)
+    schedule = Schedule(steps=args.steps, rate=args.rate, warmup=200, final=args.final)
+    run = Run(args.run, unet, schedule, decay=args.decay)
+    run.resume(fresh=args.fresh)
+    buckets = [bucket for folder in args.data for bucket in load_buckets(folder)]
+    captions = [caption for bucket in buckets for several in bucket.captions for caption in several]
+    texts = Texts.encode(load_clip(args.text), captions)
+    batches = Batches(buckets, texts, args.positions, seed=run.step)
+    for _ in run.train(lambda: batches.loss(unet), minutes=args.minutes, save_every=250):
+        pass
+
+
+if __name__ == "__main__":
+    main()

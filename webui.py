@@ -1,0 +1,364 @@
+"""Gradio's side of the bridge: the page, what its buttons do, the server around it; knows no engine and no torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import gradio as gr
+
+from modules.api.front import owner_of
+from modules.api.routes import assets_address, head, router
+from modules.api.server import Server, application
+from modules.async_worker import AsyncWorker, create_worker
+from modules.files import ModelFileError, ModelFiles, check_base_model
+from modules.flags import AddressError, bind, read
+from modules.parameters import (
+    BUILT_IN_MODEL,
+    GenerationParameters,
+    ParameterError,
+    leaf,
+    leaves,
+    parameters_from_ctrls,
+    parameters_to_ctrls,
+)
+from modules.performance import MODES
+from modules.plan import ModelFacts, picture_size
+from modules.presets import PresetError, StartingPoint, apply_preset, preset_names
+from modules.settings import Settings, SettingsError
+from modules.store import StoreError
+from modules.ui import advanced_tab, canvas, header, prompt_bar, settings_tab
+from modules.ui.components import Wording, choices_of
+from modules.ui.panel import Panel
+from modules.ui.theme import theme
+from modules.ui.view import View, refused
+
+log = logging.getLogger(__name__)
+
+Update = dict[str, Any]
+
+ENGINE_WAITS_SECONDS = 4.0
+RETRY_SECONDS = 3.0
+
+RATIOS = "aspect_ratios_selection"
+BEAT_SECONDS = 2.5  # a task is never silent for longer, so that the page can tell quiet from broken
+# What all events have in common: values are checked by the parameters' declaration, any number of people may use an
+# event at once, no other program is told of it, and Gradio draws no spinner over what it fills.
+EVENT: dict[str, Any] = {
+    "preprocess": False,
+    "concurrency_limit": None,
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "trigger_mode": "multiple",
+}
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What happens when something is pressed. One instance serves everybody; it keeps nothing between calls."""
+
+    settings: Settings
+    models: ModelFiles
+    worker: AsyncWorker
+    page_opened: Callable[[], None]
+
+    def generate_clicked(self, request: gr.Request, *args: Any) -> Iterator[Update]:
+        """Takes the ctrls in order of declaration, submits a task and shows it until it ends.
+
+        The task lives on when the listener goes away. What cannot be is answered in words, and no task comes about.
+        """
+        try:
+            parameters = parameters_from_ctrls(args)
+            check_base_model(parameters.base_model, self.models.facts(parameters.base_model))
+            task_id = self.worker.submit(parameters, owner_of(request.cookies))
+        except ValueError as error:
+            yield gr.update(value=refused(with_labels(str(error))))
+        else:
+            yield from self.show(task_id)
+
+    def resume(self, request: gr.Request, task_id: str) -> Iterator[Update]:
+        """After a refresh: the task this tab was showing, or else the newest unfinished one of this browser."""
+        self.page_opened()
+        try:
+            followed = task_id if self._owns(request, task_id) else self._running(request)
+        except StoreError as error:
+            yield gr.update(value=refused(str(error)))
+        else:
+            if followed:
+                yield from self.show(followed)
+
+    def show(self, task_id: str) -> Iterator[Update]:
+        """The canvas while this task goes on: first its present state, then every change."""
+        try:
+            view = self._first_view(task_id)
+            yield gr.update(value=view.to_json())
+            for event in self.worker.follow(task_id, poll=BEAT_SECONDS):
+                view = view.after(event)
+                yield gr.update(value=view.to_json())
+        except ValueError as error:
+            yield gr.update(value=refused(str(error)))
+
+    def stop(self, request: gr.Request, task_id: str) -> None:
+        """Ends a task of this browser; the pictures it has finished are kept."""
+        if self._owns(request, task_id):
+            self.worker.stop(task_id)
+
+    def skip(self, request: gr.Request, task_id: str) -> None:
+        """Leaves the picture that is being made and goes on with the next."""
+        if self._owns(request, task_id):
+            self.worker.skip(task_id)
+
+    def preset_chosen(self, name: str, *args: Any) -> list[Update]:
+        """The values a preset asks for, and what is to be said about it; wrong values in the page are no obstacle."""
+        try:
+            base = parameters_from_ctrls(args)
+        except ParameterError:
+            base = None
+        try:
+            point = apply_preset(name, self.settings, self.models, base)
+        except (PresetError, ParameterError) as error:
+            return [gr.skip() for _ in args] + [note_update((str(error),))]
+        wording = self.wording(point.parameters.base_model)
+        updates = [
+            gr.update(value=value, choices=choices_of(leaf, wording)) if leaf.path == RATIOS else gr.update(value=value)
+            for leaf, value in zip(leaves(), parameters_to_ctrls(point.parameters), strict=True)
+        ]
+        return [*updates, note_update(point.notes)]
+
+    def model_chosen(self, name: str) -> tuple[Update, Update]:
+        """The aspect ratios in the pixels of this model, and what is wrong with the model, if anything."""
+        notes: tuple[str, ...] = ()
+        try:
+            check_base_model(name, self.models.facts(name))
+        except ModelFileError as error:
+            notes = (str(error),)
+        return gr.update(choices=choices_of(leaf(RATIOS), self.wording(name))), note_update(notes)
+
+    def model_recalled(self, name: str) -> tuple[Update, Update]:
+        """As ``model_chosen``, for a model that the browser remembered; what is said at the start stays in place."""
+        if name == starting_point(self).parameters.base_model:
+            return gr.skip(), gr.skip()
+        return self.model_chosen(name)
+
+    def mode_chosen(self, name: str) -> list[Update]:
+        """Locks exactly the controls over which the performance mode decides."""
+        return [gr.update(interactive=path not in MODES[name].overrides) for path in locked_paths()]
+
+    def wording(self, model: str) -> Wording:
+        """The choices as they are right now: the files on the disk, sizes in pixels of this model."""
+        try:
+            facts = self.models.facts(model)
+        except ModelFileError:
+            facts = ModelFacts(native=1024)
+
+        def choice_text(path: str, value: str, text: str) -> str:
+            if path != RATIOS:
+                return text
+            width, height = picture_size(GenerationParameters(aspect_ratios_selection=value), facts)
+            return f"{width}×{height} ({text.rpartition(' ')[2]})"
+
+        return Wording(model_files=lambda folder: self.models.names(), choice_text=choice_text)
+
+    def _owns(self, request: gr.Request, task_id: str) -> bool:
+        record = self.worker.task(task_id) if task_id else None
+        return record is not None and record.owner == owner_of(request.cookies)
+
+    def _running(self, request: gr.Request) -> str | None:
+        owner = owner_of(request.cookies)
+        return self.worker.running(owner) if owner else None
+
+    def _first_view(self, task_id: str) -> View:
+        record = self.worker.task(task_id)
+        if record is None:
+            raise StoreError("This task is no longer in the queue.")
+        parameters = GenerationParameters.from_json(record.parameters)
+        width, height = picture_size(parameters, self.models.facts(parameters.base_model))
+        return View(
+            task=task_id, state="waiting", prompt=parameters.prompt, count=parameters.image_number,
+            width=width, height=height, text="Waiting for its turn …", stream=token_hex(4),
+        )  # fmt: skip
+
+
+def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
+    """The whole page. ``assets`` is the address of its scripts. Every declared parameter is placed exactly once."""
+    start = starting_point(handlers)
+    panel = Panel(start.parameters, handlers.wording(start.parameters.base_model))
+    page = gr.Blocks(title="Pinhole", analytics_enabled=False, fill_width=True)
+    with page:
+        note = header.build(note_html((*start.notes, *handlers.settings.notes)))
+        with gr.Row(elem_id="main"):
+            with gr.Column(elem_id="left", scale=1):
+                stage = canvas.build(assets)
+                bar = prompt_bar.build(panel)
+            with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
+                with gr.Tab("Settings"):
+                    tab = settings_tab.build(panel, preset_names(handlers.settings.presets), start.preset)
+                with gr.Tab("Advanced"):
+                    advanced_tab.build(panel)
+        _wire_tasks(handlers, page, panel, stage, bar)
+        _wire_form(handlers, page, panel, note, tab, start.preset)
+    return page
+
+
+def starting_point(handlers: Handlers) -> StartingPoint:
+    """What the page shows at first; a broken preset is said in words and the built-in values are shown."""
+    try:
+        return apply_preset("", handlers.settings, handlers.models)
+    except (PresetError, ParameterError) as error:
+        values = GenerationParameters(base_model=BUILT_IN_MODEL)
+        return StartingPoint(values, "", (str(error),))
+
+
+def with_labels(message: str) -> str:
+    """A refusal in the page's words: parameters are called as their controls are labelled there."""
+    labels = {leaf.path: leaf.control.label for leaf in leaves()}
+    lines = (line.partition(": ") for line in message.split("\n"))
+    return "\n".join(f"{labels.get(path, path)}{colon}{rest}" for path, colon, rest in lines)
+
+
+def note_html(notes: tuple[str, ...]) -> str:
+    """Sentences as HTML; they name files and may hold anything."""
+    return "".join(f"<span>{escape(note)}</span> " for note in notes)
+
+
+def note_update(notes: tuple[str, ...]) -> Update:
+    """The line of notes, replaced."""
+    return gr.update(value=note_html(notes))
+
+
+def locked_paths() -> list[str]:
+    """The parameters over which some performance mode decides."""
+    return sorted({path for mode in MODES.values() for path in mode.overrides})
+
+
+def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTML, bar: prompt_bar.PromptBar) -> None:
+    """Generate, Skip, Stop, and coming back to a running task."""
+    ctrls = panel.ctrls()
+    names = json.dumps([leaf.path for leaf in leaves()])
+    known: dict[str, Any] = {"js": "() => [pinhole.currentTask()]"}
+    bar.generate.click(
+        handlers.generate_clicked, ctrls, stage, js=f"(...values) => pinhole.generate({names}, values)", **EVENT
+    )
+    # Not queued: they must get through while everything else is busy.
+    bar.stop.click(handlers.stop, bar.task, None, queue=False, **known, **EVENT)
+    bar.skip.click(handlers.skip, bar.task, None, queue=False, **known, **EVENT)
+    remembered: dict[str, Any] = {"js": "() => [pinhole.rememberedTask()]"}
+    bar.resume.click(handlers.resume, bar.task, stage, **remembered, **EVENT)
+    page.load(handlers.resume, bar.task, stage, **remembered, **EVENT)
+    page.load(None, None, bar.advanced, js="() => pinhole.advancedWasOpen()", **EVENT)
+
+
+def _wire_form(
+    handlers: Handlers,
+    page: gr.Blocks,
+    panel: Panel,
+    note: gr.HTML,
+    tab: settings_tab.SettingsTab,
+    preset: str,
+) -> None:
+    """Presets, the model's sizes, the seed's switch, and the memory of the form in the browser."""
+    ctrls = panel.ctrls()
+    names = json.dumps([leaf.path for leaf in leaves()])
+    base = json.dumps(preset)
+    model, ratios = panel.get("base_model"), panel.get(RATIOS)
+    tab.preset.input(handlers.preset_chosen, [tab.preset, *ctrls], [*ctrls, note], **EVENT)
+    model.input(handlers.model_chosen, model, [ratios, note], **EVENT)
+    if locked := locked_paths():
+        mode = panel.get("performance_selection")
+        mode.change(handlers.mode_chosen, mode, [panel.get(path) for path in locked], **EVENT)
+    tab.random.change(
+        None, [tab.random, tab.seed], tab.seed, js="(random, seed) => pinhole.seedFor(random, seed)", **EVENT
+    )
+    tab.seed.change(None, tab.seed, tab.random, js="(seed) => seed.trim() === '-1'", **EVENT)
+    remember = f"(...values) => pinhole.remember({base}, {names}, values)"
+    for ctrl in ctrls:
+        ctrl.change(None, ctrls, None, js=remember, **EVENT)
+    recalled = page.load(None, ctrls, ctrls, js=f"(...values) => pinhole.recall({base}, {names}, values)", **EVENT)
+    # The form that was remembered may ask for another model, whose sizes differ.
+    recalled.then(handlers.model_recalled, model, [ratios, note], **EVENT)
+
+
+def serve(settings: Settings, door: socket.socket | None = None, worker: AsyncWorker | None = None) -> None:
+    """Serve the page until interrupted, on ``door`` or on the settings' address or the next free port after it.
+
+    The engine is started when somebody looks at the page, or after some seconds: until then it would only take the
+    processor away from the page. Raises ``AddressError`` and ``StoreError``.
+    """
+    door = door or bind(settings.host, settings.port, search=True)
+    give_gradio_a_folder(settings.data / "gradio")
+    worker = worker or create_worker(settings)
+    looked_at = threading.Event()
+    handlers = Handlers(settings, ModelFiles(settings.checkpoints), worker, looked_at.set)
+    assets = assets_address()
+    app = application(build_ui(handlers, assets), theme(), router(worker.picture), head(assets), settings.host)
+    address = address_of(door)
+
+    def start_engine() -> None:
+        looked_at.wait(ENGINE_WAITS_SECONDS)
+        start(worker)
+
+    def ready() -> None:
+        log.info("answering on %s", address)
+        sys.stdout.write(f"Pinhole is ready at {address}   (Ctrl+C ends it)\n")
+        sys.stdout.flush()
+        threading.Thread(target=start_engine, name="start-engine", daemon=True).start()
+        if settings.in_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
+
+    try:
+        with suppress(KeyboardInterrupt):
+            Server(app, ready).run(sockets=[door])
+        sys.stdout.write("\nPinhole is ending. What is not finished goes on at the next start.\n")
+    finally:
+        worker.close()
+
+
+def start(worker: AsyncWorker) -> None:
+    """Let the queue begin, also when its file cannot be read yet (a full disk); it is tried until it can."""
+    while True:
+        try:
+            worker.start()
+        except StoreError as error:
+            log.error("%s", error)
+            time.sleep(RETRY_SECONDS)
+        else:
+            worker.warm_up()
+            return
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the flags, serve the page; returns the exit code."""
+    try:
+        settings, door = read(Path(__file__).resolve().parent, argv, os.environ)
+        serve(settings, door)
+    except (SettingsError, AddressError, StoreError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def address_of(door: socket.socket) -> str:
+    """The address to open; a server that listens everywhere is opened on this machine."""
+    host, port = door.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}/"
+
+
+def give_gradio_a_folder(folder: Path) -> None:
+    """Gradio serves whatever lies in its folder for temporary files; ours is its own and stays empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
