@@ -47,9 +47,25 @@ def main(argv):  # noqa: ANN001, ANN201
         from modules import cli
 
         return cli.main(argv[1:])
+    return open_page(argv)
+
+
+def open_page(argv):  # noqa: ANN001, ANN201
+    # type: (list[str]) -> int
+    """Serve the page; its port is taken before Gradio is loaded, which takes seconds. Returns the exit code."""
+    import os
+    from pathlib import Path
+
+    from modules import flags
+
+    try:
+        settings, door = flags.read(Path(ROOT), argv, os.environ)
+    except ValueError as error:  # SettingsError or AddressError, each with a sentence
+        sys.stderr.write("%s\n" % error)  # noqa: UP031
+        return 2
     import webui
 
-    return webui.main(argv)
+    return webui.main(settings, door)
 
 
 if __name__ == "__main__":

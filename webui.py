@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
@@ -25,7 +25,6 @@ from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
 from modules.files import ModelFileError, ModelFiles, check_base_model
-from modules.flags import AddressError, bind, read
 from modules.parameters import (
     BUILT_IN_MODEL,
     GenerationParameters,
@@ -38,7 +37,7 @@ from modules.parameters import (
 from modules.performance import MODES
 from modules.plan import ModelFacts, picture_size
 from modules.presets import PresetError, StartingPoint, apply_preset, preset_names
-from modules.settings import Settings, SettingsError
+from modules.settings import Settings
 from modules.store import StoreError
 from modules.ui import advanced_tab, canvas, header, prompt_bar, settings_tab
 from modules.ui.components import Wording, choices_of
@@ -291,13 +290,12 @@ def _wire_form(
     recalled.then(handlers.model_recalled, model, [ratios, note], **EVENT)
 
 
-def serve(settings: Settings, door: socket.socket | None = None, worker: AsyncWorker | None = None) -> None:
-    """Serve the page until interrupted, on ``door`` or on the settings' address or the next free port after it.
+def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = None) -> None:
+    """Serve the page until interrupted, on ``door``, which is bound already.
 
     The engine is started when somebody looks at the page, or after some seconds: until then it would only take the
-    processor away from the page. Raises ``AddressError`` and ``StoreError``.
+    processor away from the page. Raises ``StoreError``.
     """
-    door = door or bind(settings.host, settings.port, search=True)
     give_gradio_a_folder(settings.data / "gradio")
     worker = worker or create_worker(settings)
     looked_at = threading.Event()
@@ -339,12 +337,11 @@ def start(worker: AsyncWorker) -> None:
             return
 
 
-def main(argv: Sequence[str]) -> int:
-    """Read the flags, serve the page; returns the exit code."""
+def main(settings: Settings, door: socket.socket) -> int:
+    """Serve the page until interrupted; returns the exit code."""
     try:
-        settings, door = read(Path(__file__).resolve().parent, argv, os.environ)
         serve(settings, door)
-    except (SettingsError, AddressError, StoreError) as error:
+    except StoreError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

@@ -22,10 +22,14 @@ class TaskChannel:
         self._preview_number = 1
         self._image_number = 0
 
-    def tell(self, percent: int, text: str, eta: float | None = None, image: bytes = b"") -> None:
-        """A new state of the work; ``image`` is a JPEG, empty if there is no new one."""
+    def tell(
+        self, percent: int, text: str, eta: float | None = None, image: bytes = b"", index: int | None = None
+    ) -> None:
+        """A new state of the work on picture ``index``; ``image`` is a JPEG of it, empty if there is no new one."""
         with self._changed:
-            self._preview = Preview(percent, text, eta, None, self._preview.note)
+            if index != self._preview.index:
+                self._image = None
+            self._preview = Preview(percent, text, eta, None, self._preview.note, index)
             if image:
                 self._image = image
                 self._image_number += 1

@@ -34,8 +34,9 @@ class PictureRecord:
 class Preview:
     """How far a task is. ``percent`` 0..100 over the whole task; ``eta`` in seconds, None while it cannot be known.
 
-    ``image`` is a JPEG, None if there is no newer one than the last. ``note`` is a sentence the user should not miss
-    (the engine was restarted, another model is used): it stays the same until there is something newer to say.
+    ``index`` is the picture that is being made, None before the first; ``image`` is a JPEG of it, None if there is no
+    newer one than the last. ``note`` is a sentence the user should not miss (the engine was restarted, another model is
+    used): it stays the same until there is something newer to say.
     """
 
     percent: int
@@ -43,6 +44,7 @@ class Preview:
     eta: float | None = None
     image: bytes | None = None
     note: str = ""
+    index: int | None = None
 
 
 @dataclass(frozen=True)

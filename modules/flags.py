@@ -22,7 +22,10 @@ class AddressError(ValueError):
 def parser() -> argparse.ArgumentParser:
     """The flags; one that is not given leaves the setting as the file and the environment have it."""
     made = argparse.ArgumentParser(
-        prog="entry.py", description="Pinhole turns a sentence into a picture. Without flags it opens its page."
+        prog="entry.py",
+        description="Pinhole turns a sentence into a picture. Without flags it opens its page.",
+        epilog='entry.py generate --prompt "..." makes pictures without the page, and entry.py test runs every check; '
+        "entry.py generate --help says more.",
     )
     made.add_argument("--port", type=int, metavar="N", help="the port of the page (without it: 7865 or the next free)")
     made.add_argument("--preset", metavar="NAME", help="the preset to start with (a file in the presets folder)")

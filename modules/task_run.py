@@ -139,7 +139,7 @@ class TaskRunner:
                 case Progress():
                     pace.step(message.index, message.step, message.steps)
                     place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
-                    live.channel.tell(pace.percent, message.text + place, pace.eta, message.image)
+                    live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
                 case Saved():
                     pace.settle(message.index)
                     path = Path(message.path)

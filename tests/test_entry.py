@@ -26,7 +26,7 @@ from tests import checks
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP = ("entry.py", "modules/__init__.py", "modules/environment.py", "modules/installer.py", "modules/locks.py")
-APP = "def main(argv):\n    import sys\n    print('started in', sys.prefix, 'with', argv)\n    return 7\n"
+APP = "def main(argv, door):\n    import sys\n    print('started in', sys.prefix, 'with', argv)\n    return 7\n"
 FLAGS = """
 import argparse
 
@@ -34,6 +34,11 @@ def parser():
     made = argparse.ArgumentParser()
     made.add_argument("--port")
     return made
+
+def read(root, argv, environ):
+    if "taken" in argv:
+        raise ValueError("Port taken is taken.")
+    return argv, None
 """
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and symbolic links as POSIX has them")
 
@@ -157,7 +162,7 @@ def test_later_starts_lose_less_than_a_tenth_of_a_second(home: Home) -> None:
         return min(took)
 
     assert home.start()[2] == "", "nothing is left to say"
-    plain = seconds([sys.executable, "-c", "import webui; webui.main([])"])
+    plain = seconds([sys.executable, "-c", "import webui; webui.main([], None)"])
     assert seconds([sys.executable, "entry.py"]) - plain < 0.1
 
 
@@ -168,6 +173,10 @@ def test_a_changed_pin_is_installed_and_nothing_else(home: Home) -> None:
     assert "Installing 1 of 2 packages" in complained
     assert "mortar" not in complained
     assert home.installed("brick") == ["2.0"]
+
+
+def test_a_port_that_is_taken_is_one_sentence(home: Home) -> None:
+    assert home.start("--port", "taken") == (2, "", "Port taken is taken.\n")
 
 
 def test_without_a_network_it_says_so_and_the_next_start_carries_on(home: Home) -> None:

@@ -202,13 +202,3 @@ def test_a_form_of_impossible_values_is_answered_by_words_not_by_an_error(client
     with client.stream("GET", "/gradio_api/queue/data?session_hash=s") as stream:
         text = "".join(stream.iter_text())
     assert "is not one of Quality, Speed" in text
-
-
-def test_a_taken_port_ends_the_start_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert webui.main(["--port", str(port), "--disable-in-browser"]) == 2
-    error = capsys.readouterr().err
-    assert f"Port {port} is taken" in error and error.count("\n") == 1

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,19 +129,33 @@ def load_buckets(folder: Path) -> list[Bucket]:
     return buckets
 
 
+def predict(unet: UNet, noisy: Tensor, timesteps: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
+    """The network's output for a batch, in bfloat16 where that is safe."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out: Tensor = unet(noisy, unet.project_time(timesteps, vector), [unet.project_text(hidden)])
+    return out
+
+
+Predict = Callable[[UNet, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
 class Batches:
     """Random batches of one bucket each, picked in proportion to the buckets' sizes."""
 
     def __init__(self, buckets: Sequence[Bucket], texts: Texts, positions: int, seed: int) -> None:
         self.buckets = buckets
+        self.commonest = max(buckets, key=lambda bucket: len(bucket.latents)).latents.shape[2:]
         self.texts = texts
         self.positions = positions
         self.rng = random.Random(seed)
         self.noise = torch.Generator().manual_seed(seed)
         self.ratios = torch.tensor([1 / (1 + sigma**2) for sigma in scaled_linear_sigmas()])
 
-    def loss(self, unet: UNet) -> Tensor:
-        """The weighted squared error of one batch of about `positions` latent positions."""
+    def loss(self, unet: UNet, compiled: Predict | None = None) -> Tensor:
+        """The weighted squared error of one batch of about `positions` latent positions.
+
+        compiled: what predicts in place of `predict` for batches of the commonest shape.
+        """
         weights = [len(bucket.latents) for bucket in self.buckets]
         (bucket,) = self.rng.choices(self.buckets, weights)
         count = max(2, self.positions // bucket.tokens)
@@ -155,10 +169,9 @@ class Batches:
         shape = (-1, 1, 1, 1)
         noisy = ratio.sqrt().view(shape) * x0 + (1 - ratio).sqrt().view(shape) * eps
         vector = torch.cat([self.texts.pooled[rows].float(), self._sizes(count, x0.shape)], dim=1)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            text = unet.project_text(self.texts.hidden[rows])
-            time = unet.project_time(timesteps.float(), vector)
-            out = unet(noisy.to(memory_format=torch.channels_last), time, [text])
+        noisy = noisy.to(memory_format=torch.channels_last)
+        forward = compiled if compiled is not None and x0.shape[2:] == self.commonest else predict
+        out = forward(unet, noisy, timesteps.float(), vector, self.texts.hidden[rows])
         snr = ratio / (1 - ratio)
         weight = snr.clamp(max=SNR_LIMIT) / snr
         loss: Tensor = ((out.float() - eps).square().mean(dim=(1, 2, 3)) * weight).mean()
@@ -188,6 +201,7 @@ def main() -> None:
     parser.add_argument("--final", type=float, default=0.05, help="the last learning rate, as a share of the first")
     parser.add_argument("--decay", type=float, default=0.998, help="of the averaged weights")
     parser.add_argument("--fresh", action="store_true", help="keep the averaged weights, begin a new schedule")
+    parser.add_argument("--compile", action="store_true", help="compile the network for the commonest shape (minutes)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
@@ -200,7 +214,8 @@ def main() -> None:
     captions = [caption for bucket in buckets for several in bucket.captions for caption in several]
     texts = Texts.encode(load_clip(args.text), captions)
     batches = Batches(buckets, texts, args.positions, seed=run.step)
-    for _ in run.train(lambda: batches.loss(unet), minutes=args.minutes, save_every=250):
+    compiled = torch.compile(predict, dynamic=False) if args.compile else None
+    for _ in run.train(lambda: batches.loss(unet, compiled), minutes=args.minutes, save_every=250):
         pass
 
 

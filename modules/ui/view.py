@@ -30,9 +30,10 @@ class View:
     """The canvas. ``stage.js`` draws exactly this.
 
     ``count`` pictures of ``width`` by ``height`` pixels are expected; ``percent`` is 0..100, ``eta`` in seconds;
-    ``preview`` is a JPEG as a data address; ``note`` is a sentence to keep in sight while the task runs, ``message``
-    one about how it ended, of ``level`` info or error. ``beat`` changes with every view of a live task, so that the
-    page can tell a quiet task from a broken connection; ``stream`` tells one following of a task from the next.
+    ``preview`` is a JPEG as a data address, of picture ``working`` (None: none is begun); ``note`` is a sentence to
+    keep in sight while the task runs, ``message`` one about how it ended, of ``level`` info or error. ``beat`` changes
+    with every view of a live task, so that the page can tell a quiet task from a broken connection; ``stream`` tells
+    one following of a task from the next.
     """
 
     task: str = ""
@@ -45,6 +46,7 @@ class View:
     text: str = ""
     eta: float | None = None
     preview: str | None = None
+    working: int | None = None
     note: str = ""
     message: str = ""
     level: Literal["info", "error"] = "info"
@@ -57,14 +59,16 @@ class View:
         beat = self.beat + 1
         match event:
             case Preview():
-                frame = self.preview if event.image is None else _data_address(event.image)
+                kept = self.preview if event.index == self.working else None
+                frame = kept if event.image is None else _data_address(event.image)
                 return replace(
                     self, state="running", percent=event.percent, text=event.text, eta=event.eta, note=event.note,
-                    preview=frame, beat=beat,
+                    preview=frame, working=event.index, beat=beat,
                 )  # fmt: skip
             case Results():
-                # The frame on show belonged to the picture that is finished now.
-                return replace(self, pictures=_shown(event.pictures), preview=None, beat=beat)
+                pictures = _shown(event.pictures)
+                finished = self.working in {picture.index for picture in pictures}
+                return replace(self, pictures=pictures, preview=None if finished else self.preview, beat=beat)
             case Finish():
                 pictures = _shown(event.pictures)
                 failed = event.state == "failed"
@@ -73,7 +77,7 @@ class View:
                     "done": f"{ending} {event.message}".strip(), "stopped": event.message or ending, "failed": ending
                 }[event.state]  # fmt: skip
                 return replace(
-                    self, state=event.state, percent=100, text=text, eta=None, preview=None, note="",
+                    self, state=event.state, percent=100, text=text, eta=None, preview=None, working=None, note="",
                     message=event.message if failed else "",
                     level="error" if failed else "info", pictures=pictures, beat=beat,
                 )  # fmt: skip

@@ -36,6 +36,13 @@ def test_an_image_is_sent_once_and_quiet_is_filled() -> None:
     assert next(events) == Preview(11, "b", None, b"next")
 
 
+def test_a_late_follower_gets_no_image_of_another_picture() -> None:
+    channel = TaskChannel("Waiting")
+    channel.tell(10, "a", image=b"first", index=0)
+    channel.tell(50, "b", index=1)
+    assert next(channel.follow()) == Preview(50, "b", index=1)
+
+
 def test_a_slow_follower_gets_the_newest_state_and_holds_nobody_up() -> None:
     channel = TaskChannel("Waiting")
     events = channel.follow()

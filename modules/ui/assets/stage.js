@@ -3,7 +3,7 @@ import { openLightbox } from "./lightbox.js";
 import { heard, startWatching, stopWatching } from "./connection.js";
 
 const IDLE = { task: "", state: "idle", pictures: [], count: 0, width: 1, height: 1, percent: 0, text: "", eta: null,
-  preview: null, note: "", message: "", level: "" };
+  preview: null, working: null, note: "", message: "", level: "" };
 const LIVE = new Set(["sending", "waiting", "running"]);
 const GAP = 12;
 const MAX_ENLARGEMENT = 3;
@@ -103,9 +103,8 @@ class Stage {
     if (this.drawnTask !== (view.task || "new") && !(this.drawnTask === "new" && live)) this.tiles.replaceChildren();
     this.drawnTask = view.task || "new";
     const old = new Map([...this.tiles.children].map((tile) => [Number(tile.dataset.index), tile]));
-    // Pictures are made in order, so one that is missing before a finished one was skipped.
-    const next = Math.max(-1, ...byIndex.keys()) + 1;
-    const working = live && next < count ? next : undefined;
+    // The picture that is being made, or, between two, the next one.
+    const working = live ? shown.find((index) => index >= (view.working ?? 0) && !byIndex.has(index)) : undefined;
     const tiles = shown.map((index) => old.get(index) ?? newTile(index));
     for (const [index, tile] of old) if (!shown.includes(index)) tile.remove();
     tiles.forEach((tile, place) => {
@@ -114,7 +113,7 @@ class Stage {
       if (picture) finishTile(tile, picture, view);
       tile.classList.toggle("is-working", shown[place] === working);
     });
-    const busy = working === undefined ? null : tiles[shown.indexOf(working)];
+    const busy = tiles[shown.indexOf(working)];
     if (busy && view.preview) showPreview(busy, view.preview);
     this.arrange();
   }

@@ -21,8 +21,17 @@ def test_previews_move_the_progress_and_keep_the_last_frame() -> None:
 
 
 def test_a_finished_picture_ends_its_preview() -> None:
-    view = TASK.after(Preview(50, "", None, b"x")).after(Results((PICTURE,)))
+    view = TASK.after(Preview(50, "", None, b"x", index=0)).after(Results((PICTURE,)))
     assert view.preview is None and [picture.id for picture in view.pictures] == ["t-01"]
+
+
+def test_a_preview_belongs_to_its_picture() -> None:
+    """After a skip, or when a picture is saved while the next is begun, no frame appears in another one's place."""
+    first = TASK.after(Preview(30, "", None, b"first", index=0))
+    second = first.after(Preview(50, "", None, index=1))
+    assert (second.working, second.preview) == (1, None)
+    drawn = second.after(Preview(60, "", None, b"second", index=1))
+    assert drawn.after(Results((PICTURE,))).preview == drawn.preview != first.preview
 
 
 def test_ends() -> None:
