@@ -10,9 +10,10 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from secrets import token_hex
@@ -24,7 +25,8 @@ from modules.api.front import owner_of
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
-from modules.files import ModelFileError, ModelFiles, check_base_model
+from modules.controls import ModelFile
+from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.parameters import (
     BUILT_IN_MODEL,
     GenerationParameters,
@@ -39,7 +41,7 @@ from modules.plan import ModelFacts, picture_size
 from modules.presets import PresetError, StartingPoint, apply_preset, preset_names
 from modules.settings import Settings
 from modules.store import StoreError
-from modules.ui import advanced_tab, canvas, header, prompt_bar, settings_tab
+from modules.ui import advanced_tab, canvas, header, models_tab, prompt_bar, settings_tab
 from modules.ui.components import Wording, choices_of
 from modules.ui.panel import Panel
 from modules.ui.theme import theme
@@ -70,7 +72,7 @@ class Handlers:
     """What happens when something is pressed. One instance serves everybody; it keeps nothing between calls."""
 
     settings: Settings
-    models: ModelFiles
+    library: ModelLibrary
     worker: AsyncWorker
     page_opened: Callable[[], None]
 
@@ -81,7 +83,7 @@ class Handlers:
         """
         try:
             parameters = parameters_from_ctrls(args)
-            check_base_model(parameters.base_model, self.models.facts(parameters.base_model))
+            check_base_model(parameters.base_model, self.library.checkpoints.facts(parameters.base_model))
             task_id = self.worker.submit(parameters, owner_of(request.cookies))
         except ValueError as error:
             yield gr.update(value=refused(with_labels(str(error))))
@@ -127,7 +129,7 @@ class Handlers:
         except ParameterError:
             base = None
         try:
-            point = apply_preset(name, self.settings, self.models, base)
+            point = apply_preset(name, self.settings, self.library.checkpoints, base)
         except (PresetError, ParameterError) as error:
             return [gr.skip() for _ in args] + [note_update((str(error),))]
         wording = self.wording(point.parameters.base_model)
@@ -141,7 +143,7 @@ class Handlers:
         """The aspect ratios in the pixels of this model, and what is wrong with the model, if anything."""
         notes: tuple[str, ...] = ()
         try:
-            check_base_model(name, self.models.facts(name))
+            check_base_model(name, self.library.checkpoints.facts(name))
         except ModelFileError as error:
             notes = (str(error),)
         return gr.update(choices=choices_of(leaf(RATIOS), self.wording(name))), note_update(notes)
@@ -152,6 +154,13 @@ class Handlers:
             return gr.skip(), gr.skip()
         return self.model_chosen(name)
 
+    def files_listed(self, paths: Sequence[str], *chosen: str) -> list[Update]:
+        """What lies in the model folders now, for each of these parameters; what is chosen stays chosen."""
+        wording = self.wording(self.settings.preset)
+        return [
+            gr.update(choices=choices_of(leaf(path), wording, value)) for path, value in zip(paths, chosen, strict=True)
+        ]
+
     def mode_chosen(self, name: str) -> list[Update]:
         """Locks exactly the controls over which the performance mode decides."""
         return [gr.update(interactive=path not in MODES[name].overrides) for path in locked_paths()]
@@ -159,7 +168,7 @@ class Handlers:
     def wording(self, model: str) -> Wording:
         """The choices as they are right now: the files on the disk, sizes in pixels of this model."""
         try:
-            facts = self.models.facts(model)
+            facts = self.library.checkpoints.facts(model)
         except ModelFileError:
             facts = ModelFacts(native=1024)
 
@@ -169,7 +178,7 @@ class Handlers:
             width, height = picture_size(GenerationParameters(aspect_ratios_selection=value), facts)
             return f"{width}×{height} ({text.rpartition(' ')[2]})"
 
-        return Wording(model_files=lambda folder: self.models.names(), choice_text=choice_text)
+        return Wording(model_files=self.library.names, choice_text=choice_text)
 
     def _owns(self, request: gr.Request, task_id: str) -> bool:
         record = self.worker.task(task_id) if task_id else None
@@ -184,7 +193,7 @@ class Handlers:
         if record is None:
             raise StoreError("This task is no longer in the queue.")
         parameters = GenerationParameters.from_json(record.parameters)
-        width, height = picture_size(parameters, self.models.facts(parameters.base_model))
+        width, height = picture_size(parameters, self.library.checkpoints.facts(parameters.base_model))
         return View(
             task=task_id, state="waiting", prompt=parameters.prompt, count=parameters.image_number,
             width=width, height=height, text="Waiting for its turn …", stream=token_hex(4),
@@ -205,17 +214,22 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
             with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Settings"):
                     tab = settings_tab.build(panel, preset_names(handlers.settings.presets), start.preset)
+                with gr.Tab("Models"):
+                    files = models_tab.build(panel)
                 with gr.Tab("Advanced"):
                     advanced_tab.build(panel)
         _wire_tasks(handlers, page, panel, stage, bar)
         _wire_form(handlers, page, panel, note, tab, start.preset)
+        shelves = [leaf.path for leaf in leaves() if isinstance(leaf.control, ModelFile)]
+        chosen = [panel.get(path) for path in shelves]
+        files.refresh.click(partial(handlers.files_listed, shelves), chosen, chosen, **EVENT)
     return page
 
 
 def starting_point(handlers: Handlers) -> StartingPoint:
     """What the page shows at first; a broken preset is said in words and the built-in values are shown."""
     try:
-        return apply_preset("", handlers.settings, handlers.models)
+        return apply_preset("", handlers.settings, handlers.library.checkpoints)
     except (PresetError, ParameterError) as error:
         values = GenerationParameters(base_model=BUILT_IN_MODEL)
         return StartingPoint(values, "", (str(error),))
@@ -223,7 +237,7 @@ def starting_point(handlers: Handlers) -> StartingPoint:
 
 def with_labels(message: str) -> str:
     """A refusal in the page's words: parameters are called as their controls are labelled there."""
-    labels = {leaf.path: leaf.control.label for leaf in leaves()}
+    labels = {leaf.path: leaf.label for leaf in leaves()}
     lines = (line.partition(": ") for line in message.split("\n"))
     return "\n".join(f"{labels.get(path, path)}{colon}{rest}" for path, colon, rest in lines)
 
@@ -299,7 +313,7 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     give_gradio_a_folder(settings.data / "gradio")
     worker = worker or create_worker(settings)
     looked_at = threading.Event()
-    handlers = Handlers(settings, ModelFiles(settings.checkpoints), worker, looked_at.set)
+    handlers = Handlers(settings, ModelLibrary(settings.models), worker, looked_at.set)
     assets = assets_address()
     app = application(build_ui(handlers, assets), theme(), router(worker.picture), head(assets), settings.host)
     address = address_of(door)

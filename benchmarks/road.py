@@ -21,6 +21,7 @@ from torch import nn
 
 from modules.async_worker import create_worker
 from modules.events import Finish
+from modules.model_folders import ModelFolders
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
 from modules.pipeline import Pipeline
 from modules.plan import ModelFacts, plan
@@ -59,6 +60,10 @@ class Watcher:
             preview()
             self.next_preview = time.monotonic() + 0.2
 
+    def note(self, text: str) -> None:
+        """What is said there is said here."""
+        sys.stderr.write(f"{text}\n")
+
     def cancelled(self) -> Literal["", "skip", "stop"]:
         """Never."""
         return ""
@@ -78,7 +83,7 @@ def parameters(seed: int) -> GenerationParameters:
 def pipeline_alone(runs: int) -> tuple[float, float, float]:
     """Median seconds of a picture, and of the UNet and the decoder in it. Every run has a prompt that is new."""
     models = ROOT / "models"
-    pipeline = Pipeline([models / "checkpoints"], models / "vae_approx")
+    pipeline = Pipeline(ModelFolders.under(models))
     (job,) = plan(parameters(0), ModelFacts(256))
     pipeline.run([job], Watcher())
     loaded = pipeline.loaded

@@ -6,8 +6,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
-from modules.choices import MAX_CLIP_SKIP, OUTPUT_FORMATS, SAMPLERS, SCHEDULERS
-from modules.controls import Checkbox, Choice, Slider
+from modules.choices import (
+    MAX_CLIP_SKIP,
+    OUTPUT_FORMATS,
+    OWN_VAE,
+    REFINER_SWAP_METHODS,
+    SAMPLERS,
+    SCHEDULERS,
+)
+from modules.controls import Checkbox, Choice, ModelFile, Slider
 
 
 class AdvancedParameters(BaseModel):
@@ -24,6 +31,13 @@ class AdvancedParameters(BaseModel):
         Slider(
             label="Forced Overwrite of Sampling Step", minimum=1, maximum=200, step=1, off=-1,
             hint="-1: as the performance mode says",
+        ),
+    ] = -1  # fmt: skip
+    overwrite_switch: Annotated[
+        int,
+        Slider(
+            label="Forced Overwrite of Refiner Switch Step", minimum=1, maximum=200, step=1, off=-1,
+            hint="Steps before the refiner takes over. -1: as Refiner Switch At says",
         ),
     ] = -1  # fmt: skip
     overwrite_width: Annotated[
@@ -54,3 +68,31 @@ class AdvancedParameters(BaseModel):
         0.3
     )
     adaptive_cfg: Annotated[float, Slider(label="CFG Mimicking from TSNR", minimum=1.0, maximum=30.0, step=0.01)] = 7.0
+    guidance_rescale: Annotated[
+        float,
+        Slider(
+            label="CFG Rescale", minimum=0.0, maximum=1.0, step=0.01,
+            hint="Against burnt colours at a high guidance scale, and for v-prediction models",
+        ),
+    ] = 0.0  # fmt: skip
+    guidance_begin: Annotated[float, Slider(label="Guidance Begins At", minimum=0.0, maximum=1.0, step=0.01)] = 0.0
+    guidance_end: Annotated[
+        float,
+        Slider(
+            label="Guidance Ends At", minimum=0.0, maximum=1.0, step=0.01,
+            hint="A part of the run without guidance takes half the time",
+        ),
+    ] = 1.0  # fmt: skip
+    refiner_swap_method: Annotated[
+        str,
+        Choice(
+            label="Refiner Swap Method", choices=REFINER_SWAP_METHODS,
+            hint="joint: the sampler goes on as if nothing had happened. separate: it begins anew",
+        ),
+    ] = "joint"  # fmt: skip
+    vae_name: Annotated[str, ModelFile(label="VAE", folder="vae", none=OWN_VAE)] = OWN_VAE
+    freeu_enabled: Annotated[bool, Checkbox(label="FreeU")] = False
+    freeu_b1: Annotated[float, Slider(label="FreeU B1", minimum=0.0, maximum=2.0, step=0.01)] = 1.01
+    freeu_b2: Annotated[float, Slider(label="FreeU B2", minimum=0.0, maximum=2.0, step=0.01)] = 1.02
+    freeu_s1: Annotated[float, Slider(label="FreeU S1", minimum=0.0, maximum=4.0, step=0.01)] = 0.99
+    freeu_s2: Annotated[float, Slider(label="FreeU S2", minimum=0.0, maximum=4.0, step=0.01)] = 0.95

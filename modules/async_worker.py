@@ -284,8 +284,8 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
     ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
     """
     store = Store(settings.data / "pinhole.sqlite3")
-    engine = LocalEngine(EngineConfig(settings.checkpoints, settings.previews), factory)
-    return AsyncWorker(store, (engine,), ModelFiles(settings.checkpoints), settings.outputs, kind=kind)
+    engine = LocalEngine(EngineConfig(settings.models), factory)
+    return AsyncWorker(store, (engine,), ModelFiles(settings.models.checkpoints), settings.outputs, kind=kind)
 
 
 def _is_command(home: str) -> bool:

@@ -8,9 +8,23 @@ from modules.performance import MODES
 
 PERFORMANCE_MODES: tuple[str, ...] = tuple(MODES)
 
-SAMPLERS: tuple[str, ...] = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde_gpu")
+SAMPLERS: tuple[str, ...] = (
+    "euler", "euler_ancestral", "heun", "heunpp2", "dpm_2", "dpm_2_ancestral", "lms", "dpm_fast", "dpm_adaptive",
+    "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_sde_gpu", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2m_sde_gpu",
+    "dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "ddpm", "lcm", "tcd", "restart", "ddim", "uni_pc", "uni_pc_bh2",
+)  # fmt: skip
 
-SCHEDULERS: tuple[str, ...] = ("normal", "karras", "sgm_uniform")
+SCHEDULERS: tuple[str, ...] = (
+    "normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform", "lcm", "turbo", "align_your_steps",
+    "tcd", "edm_playground_v2.5",
+)  # fmt: skip
+
+REFINER_SWAP_METHODS: tuple[str, ...] = ("joint", "separate")
+
+NO_MODEL = "None"
+"""What stands for no refiner, and for no LoRA."""
+OWN_VAE = "Default (model)"
+"""What stands for the VAE that a checkpoint brings along."""
 
 OUTPUT_FORMATS: tuple[str, ...] = ("png", "jpeg", "webp")
 

@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 def starting_point(arguments: argparse.Namespace, settings: Settings) -> StartingPoint:
     """The parameters meant by the flags, over those of the preset; raises ``ValueError`` in words."""
-    models = ModelFiles(settings.checkpoints)
+    models = ModelFiles(settings.models.checkpoints)
     start = apply_preset(arguments.preset, settings, models)
     parameters: GenerationParameters = start.parameters
     if arguments.prompt is not None:

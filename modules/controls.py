@@ -145,12 +145,17 @@ class Seed(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile(Control):
-    """The name of a model file, relative to the folders of its kind; what lies there is looked up when it is shown."""
+    """The name of a model file, relative to the folders of its kind; what lies there is looked up when it is shown.
+
+    ``none``, if there is one, is the word that stands for no file.
+    """
 
     folder: str
+    none: str = ""
 
     def check(self, value: str) -> str:
-        check_file_name(value)
+        if not self.none or value != self.none:
+            check_file_name(value)
         return value
 
     def json_schema(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from modules.model_folders import ModelFolders
 from modules.plan import ImageJob
 
 Wish = Literal["skip", "stop"]
@@ -22,8 +23,7 @@ Wish = Literal["skip", "stop"]
 class EngineConfig:
     """What an engine must know of the machine's settings."""
 
-    checkpoint_folders: tuple[Path, ...]
-    preview_folder: Path
+    models: ModelFolders
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,14 @@ class Progress:
     steps: int
     text: str
     image: bytes = b""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence that the user should not miss, about a run that goes on."""
+
+    task_id: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,8 @@ class Ended:
     broken: bool = False
 
 
-EngineMessage = Progress | Saved | Skipped | Ended
-_BY_NAME: Mapping[str, type[EngineMessage]] = {kind.__name__: kind for kind in (Progress, Saved, Skipped, Ended)}
+EngineMessage = Progress | Note | Saved | Skipped | Ended
+_BY_NAME: Mapping[str, type[EngineMessage]] = {kind.__name__: kind for kind in (Progress, Note, Saved, Skipped, Ended)}
 
 
 def pack(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
@@ -134,5 +142,8 @@ def unpack_run(header: Mapping[str, Any]) -> RunRequest:
 
 def _job(values: Mapping[str, Any]) -> ImageJob:
     """A job from its JSON, in which tuples have become lists."""
-    typed: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return ImageJob(**typed)
+    return ImageJob(**{name: _immutable(value) for name, value in values.items()})
+
+
+def _immutable(value: Any) -> Any:
+    return tuple(map(_immutable, value)) if isinstance(value, list) else value

@@ -23,6 +23,7 @@ from modules.engine_messages import (
     Ended,
     EngineConfig,
     EngineMessage,
+    Note,
     Progress,
     RunRequest,
     Saved,
@@ -61,7 +62,7 @@ def load_pipeline(config: EngineConfig) -> PipelineLike:
     """The real pipeline. Imported here, not above: the application process must never load torch."""
     from modules.pipeline import Pipeline
 
-    pipeline: PipelineLike = Pipeline(config.checkpoint_folders, config.preview_folder)
+    pipeline: PipelineLike = Pipeline(config.models)
     return pipeline
 
 
@@ -268,6 +269,10 @@ class RunObserver:
             image = preview()
             self._next_preview = time.monotonic() + PREVIEW_INTERVAL
         self._courier.send(Progress(self._request.task_id, job, step, steps, text), image)
+
+    def note(self, text: str) -> None:
+        """Passes a sentence on to the user."""
+        self._courier.send(Note(self._request.task_id, text))
 
     def cancelled(self) -> Literal["", "skip", "stop"]:
         """The user's wish; a picture that cannot be saved stops the run as well."""

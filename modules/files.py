@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any
 
 from modules.controls import check_file_name
+from modules.model_folders import ModelFolders
 from modules.plan import SDXL_NATIVE, ModelFacts
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
@@ -139,6 +140,22 @@ class ModelFiles:
                 kind = kind_of(header)
                 self._facts[key] = ModelFacts(native=native_size(header, kind), kind=kind)
             return self._facts[key]
+
+
+class ModelLibrary:
+    """The model files of every kind that is chosen by name."""
+
+    def __init__(self, folders: ModelFolders) -> None:
+        self._kinds = {kind: ModelFiles(folders.of(kind)) for kind in ("checkpoints", "loras", "vae", "embeddings")}
+
+    @property
+    def checkpoints(self) -> ModelFiles:
+        """The checkpoints: base models and refiners."""
+        return self._kinds["checkpoints"]
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind, as its controls list them."""
+        return self._kinds[kind].names()
 
 
 def check_base_model(name: str, facts: ModelFacts) -> None:

@@ -17,6 +17,9 @@ class Observer(Protocol):
     def progress(self, job: int, step: int, steps: int, text: str, preview: Callable[[], Picture] | None) -> None:
         """Called at least once a step; ``preview`` makes a small picture of the present state if it is called."""
 
+    def note(self, text: str) -> None:
+        """A sentence that the user should not miss: something was left out, and the picture is made all the same."""
+
     def cancelled(self) -> Literal["", "skip", "stop"]:
         """Asked every step."""
 

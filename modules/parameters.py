@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from modules.advanced_parameters import AdvancedParameters
-from modules.choices import ASPECT_RATIOS, MAX_SEED, PERFORMANCE_MODES, aspect_ratio_label
-from modules.controls import Choice, Control, ModelFile, Seed, Slider, Text, shown
+from modules.choices import ASPECT_RATIOS, MAX_SEED, NO_MODEL, PERFORMANCE_MODES, aspect_ratio_label
+from modules.controls import Checkbox, Choice, Control, ModelFile, Seed, Slider, Text, shown
 
 MAX_IMAGE_NUMBER = 32
 BUILT_IN_MODEL = "pinhole-mini-base.safetensors"
@@ -28,6 +28,19 @@ BUILT_IN_MODEL = "pinhole-mini-base.safetensors"
 
 class ParameterError(ValueError):
     """A parameter that is unknown or has an impossible value; the message is fit for the user's eyes."""
+
+
+class LoraParameters(BaseModel):
+    """One row of the list of LoRAs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    enabled: Annotated[bool, Checkbox(label="")] = True
+    name: Annotated[str, ModelFile(label="File", folder="loras", none=NO_MODEL)] = NO_MODEL
+    weight: Annotated[float, Slider(label="Weight", minimum=-2.0, maximum=2.0, step=0.01)] = 1.0
+
+
+LORA_ROWS: tuple[str, ...] = ("lora_1", "lora_2", "lora_3", "lora_4", "lora_5")
 
 
 class GenerationParameters(BaseModel):
@@ -66,6 +79,22 @@ class GenerationParameters(BaseModel):
         ),
     ] = 4.0  # fmt: skip
     base_model: Annotated[str, ModelFile(label="Base Model", folder="checkpoints")] = BUILT_IN_MODEL
+    refiner_model: Annotated[
+        str,
+        ModelFile(label="Refiner", folder="checkpoints", none=NO_MODEL, hint="An SDXL refiner, or a second SDXL model"),
+    ] = NO_MODEL
+    refiner_switch: Annotated[
+        float,
+        Slider(
+            label="Refiner Switch At", minimum=0.1, maximum=1.0, step=0.0001,
+            hint="The part of the steps that the base model makes. 0.8 suits SDXL refiners",
+        ),
+    ] = 0.8  # fmt: skip
+    lora_1: LoraParameters = LoraParameters()
+    lora_2: LoraParameters = LoraParameters()
+    lora_3: LoraParameters = LoraParameters()
+    lora_4: LoraParameters = LoraParameters()
+    lora_5: LoraParameters = LoraParameters()
     advanced: AdvancedParameters = AdvancedParameters()
 
     @classmethod
@@ -115,6 +144,11 @@ class GenerationParameters(BaseModel):
         """These parameters with a random seed drawn, if they ask for one; so that what is stored can be repeated."""
         return self if self.image_seed >= 0 else self.with_values({"image_seed": secrets.randbelow(MAX_SEED + 1)})
 
+    def loras(self) -> tuple[tuple[str, float], ...]:
+        """(name, weight) of each LoRA that is chosen, enabled and of any effect."""
+        rows: list[LoraParameters] = [self.get(row) for row in LORA_ROWS]
+        return tuple((row.name, row.weight) for row in rows if row.enabled and row.name != NO_MODEL and row.weight)
+
     def get(self, path: str) -> Any:
         """The value at a leaf's path, such as ``"advanced.clip_skip"``."""
         value: Any = self
@@ -135,6 +169,13 @@ class Leaf:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition(".")[2]
+
+    @property
+    def label(self) -> str:
+        """What it is called on the page: the control's label, for the row of a list after the number of the row."""
+        row = self.path.partition(".")[0]
+        place = f"LoRA {LORA_ROWS.index(row) + 1} " if row in LORA_ROWS else ""
+        return f"{place}{self.control.label}".strip()
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modules.choices import MAX_SEED, parse_aspect_ratio
+from modules.choices import MAX_SEED, NO_MODEL, OWN_VAE, parse_aspect_ratio
 from modules.parameters import GenerationParameters
 from modules.performance import MODES
 from modules.prompts import lines_of
@@ -35,7 +35,9 @@ class ImageJob:
 
     ``width`` and ``height`` are in pixels, multiples of 8. ``positive`` and ``negative`` are texts that are encoded one
     by one and joined after that. ``denoise`` and ``adm_scaler_end`` are fractions 0..1. ``checkpoint`` is relative to
-    the checkpoint folders.
+    the checkpoint folders. ``refiner`` is likewise, empty for none, and takes over after ``switch`` steps. ``vae`` is
+    relative to the VAE folder, empty for the checkpoint's own. ``loras`` are (name, strength). ``freeu`` is
+    (b1, b2, s1, s2), None to leave it.
     """
 
     index: int
@@ -57,6 +59,15 @@ class ImageJob:
     adm_scaler_end: float
     clip_skip: int
     preview: bool
+    guidance_rescale: float
+    guidance_begin: float
+    guidance_end: float
+    refiner: str
+    switch: int
+    swap_method: str
+    vae: str
+    loras: tuple[tuple[str, float], ...]
+    freeu: tuple[float, float, float, float] | None
 
 
 def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
@@ -71,6 +82,8 @@ def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
     parameters = parameters.with_values(mode.overrides) if mode.overrides else parameters
     advanced = parameters.advanced
     width, height = picture_size(parameters, facts)
+    steps = advanced.overwrite_step if advanced.overwrite_step > 0 else mode.steps
+    freeu = (advanced.freeu_b1, advanced.freeu_b2, advanced.freeu_s1, advanced.freeu_s2)
     return [
         ImageJob(
             index=index,
@@ -80,7 +93,7 @@ def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
             checkpoint=parameters.base_model,
             width=width,
             height=height,
-            steps=advanced.overwrite_step if advanced.overwrite_step > 0 else mode.steps,
+            steps=steps,
             sampler=advanced.sampler_name,
             scheduler=advanced.scheduler_name,
             denoise=1.0,
@@ -92,9 +105,26 @@ def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
             adm_scaler_end=advanced.adm_scaler_end,
             clip_skip=advanced.clip_skip,
             preview=not advanced.disable_preview,
+            guidance_rescale=advanced.guidance_rescale,
+            guidance_begin=advanced.guidance_begin,
+            guidance_end=advanced.guidance_end,
+            refiner="" if parameters.refiner_model == NO_MODEL else parameters.refiner_model,
+            switch=switch_step(parameters, steps),
+            swap_method=advanced.refiner_swap_method,
+            vae="" if advanced.vae_name == OWN_VAE else advanced.vae_name,
+            loras=parameters.loras(),
+            freeu=freeu if advanced.freeu_enabled else None,
         )
         for index in range(parameters.image_number)
     ]
+
+
+def switch_step(parameters: GenerationParameters, steps: int) -> int:
+    """After how many of ``steps`` the refiner takes over; all of them where there is none."""
+    if parameters.refiner_model == NO_MODEL:
+        return steps
+    forced = parameters.advanced.overwrite_switch
+    return min(steps, forced if forced > 0 else round(steps * parameters.refiner_switch))
 
 
 def picture_size(parameters: GenerationParameters, facts: ModelFacts) -> tuple[int, int]:

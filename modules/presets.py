@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from modules.choices import NO_MODEL
 from modules.files import ModelFiles
-from modules.parameters import BUILT_IN_MODEL, GenerationParameters, ParameterError, leaves
+from modules.parameters import BUILT_IN_MODEL, LORA_ROWS, GenerationParameters, ParameterError, leaves
 from modules.settings import Settings
 
 DEFAULT_PRESET = "default"
@@ -21,6 +22,10 @@ INITIAL_PRESET = "initial"
 PRESET_KEYS: Mapping[str, str] = MappingProxyType(
     {
         "default_model": "base_model",
+        "default_refiner": "refiner_model",
+        "default_refiner_switch": "refiner_switch",
+        "default_vae": "advanced.vae_name",
+        "default_overwrite_switch": "advanced.overwrite_switch",
         "default_cfg_scale": "guidance_scale",
         "default_sample_sharpness": "sharpness",
         "default_cfg_tsnr": "advanced.adaptive_cfg",
@@ -36,6 +41,7 @@ PRESET_KEYS: Mapping[str, str] = MappingProxyType(
         "default_aspect_ratio": "aspect_ratios_selection",
     }
 )
+LORAS = "default_loras"
 PREVIOUS_MODELS = "previous_default_models"
 
 
@@ -68,7 +74,7 @@ def read_preset(folder: Path, name: str) -> dict[str, Any]:
         raise PresetError(f"The preset {path.name} cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
         raise PresetError(f"The preset {path.name} must be a JSON object.")
-    strange = [key for key in values if key not in PRESET_KEYS and key != PREVIOUS_MODELS]
+    strange = [key for key in values if key not in PRESET_KEYS and key not in (PREVIOUS_MODELS, LORAS)]
     if strange:
         raise PresetError(f"The preset {path.name} has keys that are not known here: {', '.join(strange)}.")
     return values
@@ -112,13 +118,15 @@ def apply_preset(
 
 def _config_layer(settings: Settings) -> dict[str, Any]:
     """The keys of the configuration file that set parameters; its other ``default_*`` keys belong to the page."""
-    return {key: value for key, value in settings.defaults.items() if key in PRESET_KEYS}
+    return {key: value for key, value in settings.defaults.items() if key in PRESET_KEYS or key == LORAS}
 
 
 def _applied(values: Mapping[str, Any], name: str, base: GenerationParameters | None) -> GenerationParameters:
     changes = {PRESET_KEYS[key]: value for key, value in values.items() if key in PRESET_KEYS}
+    changes |= _lora_rows(values.get(LORAS, []), name)
     if base is not None:
-        kept = [leaf.path for leaf in leaves() if leaf.path not in PRESET_KEYS.values()]
+        set_by_presets = {*PRESET_KEYS.values(), *_lora_rows([], name)}
+        kept = [leaf.path for leaf in leaves() if leaf.path not in set_by_presets]
         kept += [] if changes.get("prompt") else ["prompt"]
         kept += [] if "image_number" in changes else ["image_number"]
         kept += [] if "advanced.output_format" in changes else ["advanced.output_format"]
@@ -127,3 +135,21 @@ def _applied(values: Mapping[str, Any], name: str, base: GenerationParameters | 
         return GenerationParameters().with_values(changes)
     except ParameterError as error:
         raise PresetError(f"The preset {name}: {error}") from None
+
+
+def _lora_rows(listed: Any, name: str) -> dict[str, Any]:
+    """The rows of LoRAs from the field's list of [enabled, name, weight], or of [name, weight] for enabled ones."""
+    rows = [[True, *row] if isinstance(row, list) and len(row) == 2 else row for row in _as_list(listed)]
+    if not isinstance(listed, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
+        raise PresetError(f"The preset {name}: {LORAS} must be a list of [enabled, name, weight], not {listed!r}.")
+    padded = [*rows, *([True, NO_MODEL, 1.0] for _ in LORA_ROWS)]
+    keys = ("enabled", "name", "weight")
+    return {
+        f"{place}.{key}": value
+        for place, row in zip(LORA_ROWS, padded, strict=False)
+        for key, value in zip(keys, row, strict=True)
+    }
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from modules.model_folders import ModelFolders
+
 
 class SettingsError(ValueError):
     """A setting that cannot be; the message names the source, the key and the value."""
@@ -21,14 +23,12 @@ class SettingsError(ValueError):
 class Settings:
     """Everything that is the same for all tasks of a run of the application.
 
-    ``checkpoints`` may be several folders, searched in order. ``previews`` holds preview decoders. ``data`` holds the
-    queue and history. ``defaults`` are the field's ``default_*`` keys, applied under every preset. ``notes`` are
-    sentences to show at start.
+    ``models`` says where weights are looked for. ``data`` holds the queue and history. ``defaults`` are the field's
+    ``default_*`` keys, applied under every preset. ``notes`` are sentences to show at start.
     """
 
     root: Path
-    checkpoints: tuple[Path, ...]
-    previews: Path
+    models: ModelFolders
     outputs: Path
     presets: Path
     data: Path
@@ -43,8 +43,11 @@ class Settings:
 # key in config.txt and in the environment -> field
 FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
     {
-        "path_checkpoints": "checkpoints",
-        "path_vae_approx": "previews",
+        "path_checkpoints": "models.checkpoints",
+        "path_loras": "models.loras",
+        "path_vae": "models.vae",
+        "path_embeddings": "models.embeddings",
+        "path_vae_approx": "models.previews",
         "path_outputs": "outputs",
         "path_presets": "presets",
         "path_data": "data",
@@ -56,8 +59,7 @@ def built_in_settings(root: Path) -> Settings:
     """The settings of an application in ``root`` that nobody has configured."""
     return Settings(
         root=root,
-        checkpoints=(root / "models" / "checkpoints",),
-        previews=root / "models" / "vae_approx",
+        models=ModelFolders.under(root / "models"),
         outputs=root / "outputs",
         presets=root / "presets",
         data=root / "data",
@@ -119,10 +121,13 @@ def _with_folder(settings: Settings, name: str, value: object, base: Path, sourc
     if not named or len(named) != len(several):
         raise SettingsError(f"{source}: {value!r} is not a folder")
     folders = tuple((base / each).resolve() for each in named)
-    if name == "checkpoints":
-        return replace(settings, checkpoints=folders)
+    group, _, kind = name.partition(".")
+    if group == "models" and kind != "previews":
+        return replace(settings, models=replace(settings.models, **{kind: folders}))  # type: ignore[arg-type]
     if len(folders) != 1:
         raise SettingsError(f"{source}: only one folder is possible, {value!r} has {len(folders)}")
+    if group == "models":
+        return replace(settings, models=replace(settings.models, previews=folders[0]))
     return replace(settings, **{name: folders[0]})  # type: ignore[arg-type]  # a folder's field
 
 

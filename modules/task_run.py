@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.channel import TaskChannel
-from modules.engine_messages import EngineMessage, Progress, RunRequest, Saved, Skipped, Wish
+from modules.engine_messages import EngineMessage, Note, Progress, RunRequest, Saved, Skipped, Wish
 from modules.engine_process import picture_facts
 from modules.engines import Engine, EngineDied
 from modules.events import FinalState, PictureRecord
@@ -44,6 +44,7 @@ class Live:
         self.engine: Engine | None = None
         self.trouble: StoreError | None = None
         self.mishaps = 0
+        self.notes: list[str] = []
 
     @property
     def stopping(self) -> bool:
@@ -95,8 +96,8 @@ class TaskRunner:
             if todo and not live.stopping:
                 raise TaskFailed(f"The engine made {len(jobs) - len(todo)} of {len(jobs)} pictures and no more.")
         again = "once" if live.mishaps == 1 else f"{live.mishaps} times"
-        note = f"The engine had to be started again {again} during this task." if live.mishaps else ""
-        return ("stopped" if todo else "done"), note
+        restarts = [f"The engine had to be started again {again} during this task."] if live.mishaps else []
+        return ("stopped" if todo else "done"), " ".join([*restarts, *live.notes])
 
     def _mourn(self, task: TaskRecord, live: Live, death: EngineDied, place: str) -> None:
         """Says that the engine died, and raises ``TaskFailed`` if it is the second time at the same picture."""
@@ -140,6 +141,10 @@ class TaskRunner:
                     pace.step(message.index, message.step, message.steps)
                     place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
                     live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
+                case Note():
+                    if message.text not in live.notes:
+                        live.notes.append(message.text)
+                        live.channel.note(" ".join(live.notes))
                 case Saved():
                     pace.settle(message.index)
                     path = Path(message.path)

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("entry.py",),
     ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py"),
     ("modules/async_worker.py", "modules/task_run.py", "modules/engines.py", "modules/store.py"),
-    ("modules/pipeline.py", "modules/previews.py", "modules/engine_process.py"),
+    ("modules/pipeline.py", "modules/loaded.py", "modules/previews.py", "modules/engine_process.py"),
     ("modules/",),
     ("ldm_patched/modules/",),
     ("ldm_patched/k_diffusion/",),

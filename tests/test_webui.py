@@ -18,7 +18,7 @@ from modules.api.front import OWNER_COOKIE
 from modules.api.routes import assets_address, head, router
 from modules.api.server import application
 from modules.async_worker import AsyncWorker
-from modules.files import ModelFiles
+from modules.files import ModelLibrary
 from modules.parameters import GenerationParameters, leaves, parameters_to_ctrls
 from modules.presets import MINI_PRESET
 from modules.settings import Settings
@@ -35,7 +35,7 @@ NOBODY = gr.Request(cookies={})
 @pytest.fixture
 def handlers(settings: Settings, worker: AsyncWorker) -> webui.Handlers:
     """The page's handlers in a fresh home."""
-    return webui.Handlers(settings, ModelFiles(settings.checkpoints), worker, lambda: None)
+    return webui.Handlers(settings, ModelLibrary(settings.models), worker, lambda: None)
 
 
 def ctrls(**changes: Any) -> list[Any]:
@@ -85,7 +85,7 @@ def test_a_page_of_another_version_is_told_to_reload(handlers: webui.Handlers) -
 
 
 def test_a_file_that_is_no_base_model_is_refused_before_it_is_queued(handlers: webui.Handlers) -> None:
-    safetensors(handlers.settings.checkpoints[0] / "lora.safetensors", ["a.lora_up.weight"])
+    safetensors(handlers.settings.models.checkpoints[0] / "lora.safetensors", ["a.lora_up.weight"])
     (answer,) = views(handlers.generate_clicked(ME, *ctrls(base_model="lora.safetensors")))
     assert "looks like a LoRA" in answer["message"]
 
@@ -149,7 +149,7 @@ def test_a_broken_preset_changes_nothing_and_says_so(handlers: webui.Handlers) -
 
 
 def test_sizes_are_those_of_the_model(handlers: webui.Handlers) -> None:
-    safetensors(handlers.settings.checkpoints[0] / "full.safetensors", SDXL_NAMES)
+    safetensors(handlers.settings.models.checkpoints[0] / "full.safetensors", SDXL_NAMES)
     ratios, note = handlers.model_chosen("full.safetensors")
     assert ("1152×896 (9:7)", "1152*896") in ratios["choices"] and note["value"] == ""
     ratios, note = handlers.model_chosen("gone.safetensors")

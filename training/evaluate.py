@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 
+from modules.model_folders import ModelFolders
 from modules.parameters import GenerationParameters
 from modules.pipeline import Pipeline
 from modules.plan import ImageJob, ModelFacts, plan
@@ -38,6 +40,10 @@ class Collector:
     def progress(self, job: int, step: int, steps: int, text: str, preview: Callable[[], Any] | None) -> None:
         """Nobody watches."""
 
+    def note(self, text: str) -> None:
+        """What is said there is said here."""
+        sys.stderr.write(f"{text}\n")
+
     def cancelled(self) -> Literal["", "skip", "stop"]:
         """Never."""
         return ""
@@ -57,7 +63,7 @@ def draw(models: Path, prompts: Sequence[str], settings: Sequence[str], seed: in
         parameters = parameters.with_values({"aspect_ratios_selection": "1024*1024"})
         jobs += plan(parameters.with_set(list(settings)), ModelFacts(NATIVE))
     collector = Collector()
-    Pipeline([models / "checkpoints"], models / "vae_approx").run(jobs, collector)
+    Pipeline(ModelFolders.under(models)).run(jobs, collector)
     return collector.pictures
 
 

@@ -11,7 +11,9 @@ import json
 import logging
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from ldm_patched.ldm.clip import ClipText, ClipTextParams
 from ldm_patched.ldm.clip_vision import ClipVision, ClipVisionParams
 from ldm_patched.modules.tokenizer import Tokenizer
 from training.loop import Run, Schedule
+from training.world import COLOURS, MEDIA, PLACES, SIDES, SIZES, SUBJECTS
 
 VOCABULARY = 4096
 PROJECTION = 128
@@ -38,6 +41,8 @@ VISION = ClipVisionParams(
 )
 # Share of the patches that a picture is trained on (arXiv 2212.00794): half the cost, hardly any loss.
 KEPT_PATCHES = 0.5
+# The hidden state that the UNet is told, counted from the last layer.
+CLIP_SKIP = 2
 # Mean and deviation that CLIP's pictures are normalised with.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -48,14 +53,75 @@ FILLER = (
 )
 
 
+# What is asked about a picture, with the number of answers; the last one of the second thing's is "there is none".
+QUESTIONS: Mapping[str, int] = {
+    "subject": len(SUBJECTS),
+    "colour": len(COLOURS),
+    "side": len(SIDES),
+    "size": len(SIZES),
+    "second subject": len(SUBJECTS) + 1,
+    "second colour": len(COLOURS) + 1,
+    "place": len(PLACES),
+    "medium": len(MEDIA),
+}
+
+
+def answers_of(record: Mapping[str, Any]) -> list[int]:
+    """The numbers of the right answers to QUESTIONS about a rendered scene."""
+    first, *others = record["things"]
+    second = others[0] if others else None
+    return [
+        SUBJECTS.index(first["subject"]),
+        COLOURS.index(first["colour"]),
+        SIDES.index(first["side"]),
+        SIZES.index(first["size"]),
+        len(SUBJECTS) if second is None else SUBJECTS.index(second["subject"]),
+        len(COLOURS) if second is None else COLOURS.index(second["colour"]),
+        PLACES.index(record["place"]),
+        MEDIA.index(record["medium"]),
+    ]
+
+
+class Examiner(nn.Module):
+    """Asks vectors for the attributes of the scene; it exists for the training only.
+
+    Contrast alone is content with colour, place and medium, which tell most pictures of a batch apart; the UNet needs
+    the subject as well.
+    """
+
+    def __init__(self, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(width, sum(QUESTIONS.values())) for name, width in widths.items()})
+
+    def forward(self, vectors: Mapping[str, Tensor], answers: Tensor) -> Tensor:
+        """Mean cross-entropy of all questions over all vectors [n, width]. answers: [n, questions]."""
+        total = answers.new_zeros((), dtype=torch.float32)
+        for name, head in self.heads.items():
+            vector = vectors[name].float()
+            logits = head(F.layer_norm(vector, vector.shape[-1:]))
+            parts = logits.split(list(QUESTIONS.values()), dim=1)
+            for question, part in enumerate(parts):
+                total = total + F.cross_entropy(part, answers[:, question])
+        return total / (len(self.heads) * len(QUESTIONS))
+
+
 class Family(nn.Module):
-    """The three towers and their common temperature."""
+    """The three towers, their common temperature, and who examines them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.small = ClipText(SMALL)
         self.large = ClipText(LARGE)
         self.vision = ClipVision(VISION)
+        self.examiner = Examiner(
+            {
+                "small": PROJECTION,
+                "large": PROJECTION,
+                "vision": PROJECTION,
+                "small states": SMALL.width,
+                "large states": LARGE.width,
+            }
+        )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1 and not name.endswith(("class_embedding",)):
@@ -76,13 +142,17 @@ class Pictures:
         (path,) = folder.glob("images-*.npy")
         self.images = np.load(path, mmap_mode="r")
         lines = (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines()
-        self.captions = [json.loads(line)["captions"] for line in lines]
+        records = [json.loads(line) for line in lines]
+        self.captions = [record["captions"] for record in records]
+        self.answers = torch.tensor([answers_of(record) for record in records])
         self.tokenizer = tokenizer
         self.filler = tokenizer.encode(FILLER)
         self.rng = random.Random(seed)
 
-    def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pixels [count, 3, h, w], ids for the small and the large tower [count, longest], end positions [count]."""
+    def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Pixels [count, 3, h, w], ids for the small and the large tower [count, longest], end positions [count],
+        answers [count, questions].
+        """
         chosen = [self.rng.randrange(len(self.captions)) for _ in range(count)]
         pixels = torch.from_numpy(np.stack([self.images[i] for i in chosen])).permute(0, 3, 1, 2).float().div_(255)
         pixels = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
@@ -94,7 +164,8 @@ class Pictures:
         longest = max(map(len, rows)) + 2
         start, end = self.tokenizer.start, self.tokenizer.end
         small, large = ([[start, *row, end] + [pad] * (longest - 2 - len(row)) for row in rows] for pad in (end, 0))
-        return pixels, torch.tensor(small), torch.tensor(large), torch.tensor([len(row) + 1 for row in rows])
+        ends = torch.tensor([len(row) + 1 for row in rows])
+        return pixels, torch.tensor(small), torch.tensor(large), ends, self.answers[chosen]
 
     def _shifted(self, row: list[int]) -> list[int]:
         room = 75 - len(row)
@@ -119,6 +190,12 @@ def contrast(text: Tensor, image: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
 
 
+def mean_state(states: Tensor, ends: Tensor) -> Tensor:
+    """The mean over the words [n, width] of hidden states [n, tokens, width]."""
+    inside = (torch.arange(states.shape[1]) <= ends[:, None])[..., None]
+    return (states * inside).sum(dim=1) / (ends[:, None] + 1)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the miniature's text and image towers.")
@@ -127,23 +204,32 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--fresh", action="store_true", help="keep the averaged weights, begin a new schedule")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
     family = Family()
-    run = Run(args.run, family, Schedule(steps=args.steps, rate=1.5e-3, warmup=150), decay=0.995)
-    run.resume()
+    run = Run(args.run, family, Schedule(steps=args.steps, rate=args.rate, warmup=150), decay=0.995)
+    run.resume(fresh=args.fresh)
     pictures = Pictures(args.data, Tokenizer(VOCABULARY), seed=run.step)
 
     def batch() -> Tensor:
-        pixels, small, large, ends = pictures.batch(args.batch)
+        pixels, small, large, ends, answers = pictures.batch(args.batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             image = masked_vector(family.vision, pixels)
-            _, from_small = family.small(family.small.embed(small), ends, 1)
-            _, from_large = family.large(family.large.embed(large), ends, 1)
+            small_states, from_small = family.small(family.small.embed(small), ends, CLIP_SKIP)
+            large_states, from_large = family.large(family.large.embed(large), ends, CLIP_SKIP)
         losses = (contrast(vector.float(), image.float(), family.logit_scale) for vector in (from_small, from_large))
-        total = sum(losses, torch.zeros(()))
-        return total / 2
+        vectors = {
+            "small": from_small,
+            "large": from_large,
+            "vision": image,
+            "small states": mean_state(small_states, ends),
+            "large states": mean_state(large_states, ends),
+        }
+        examined: Tensor = family.examiner(vectors, answers)
+        return sum(losses, torch.zeros(())) / 2 + examined
 
     for _ in run.train(batch, minutes=args.minutes, save_every=250):
         pass

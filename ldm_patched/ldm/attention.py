@@ -62,6 +62,10 @@ class TextProjection:
         """How many rows of the UNet's batch this projection serves."""
         return self.layers[0][0].shape[0]
 
+    def first(self, rows: int) -> TextProjection:
+        """The projection of the first texts of the batch alone; shares memory."""
+        return TextProjection(tuple((key[:rows], value[:rows]) for key, value in self.layers))
+
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V of [batch, heads, tokens, d], returned as [batch, tokens, heads * d]."""

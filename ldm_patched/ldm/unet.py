@@ -8,7 +8,7 @@ cross-attention) and `project_time` (what each residual block adds for a timeste
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_patched.ldm.attention import CrossAttention, SpatialTransformer, TextProjection, group_count
+
+SkipHook = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(features [batch, c, h, w], skip [batch, c', h, w]) -> both as they are to be concatenated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +198,14 @@ class UNet(nn.Module):
         """Where the weights are, and inputs have to be."""
         return next(self.parameters()).device
 
-    def forward(self, x: Tensor, time: Sequence[Tensor], text: Sequence[TextProjection]) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Sequence[Tensor], text: Sequence[TextProjection], skip_hook: SkipHook | None = None
+    ) -> Tensor:
         """One evaluation.
 
         x: [batch, in_channels, h, w], any h and w from 1. time: from `project_time`, `batch` rows. text: from
-        `project_text`, one or more projections whose batches add up to `batch`. Returns [batch, out_channels, h, w].
+        `project_text`, one or more projections whose batches add up to `batch`. skip_hook: changes features and skip
+        before they are concatenated. Returns [batch, out_channels, h, w].
         """
         run = _Run(iter(time), iter(list(zip(*(part.layers for part in text), strict=True))))
         skips: list[Tensor] = []
@@ -209,7 +215,10 @@ class UNet(nn.Module):
             skips.append(h)
         h = run.block(self.middle_block, h)
         for block in self.output_blocks:
-            h = torch.cat([h, skips.pop()], dim=1)
+            skip = skips.pop()
+            if skip_hook is not None:
+                h, skip = skip_hook(h, skip)
+            h = torch.cat([h, skip], dim=1)
             h = run.block(block, h, skips[-1].shape[-2:] if skips else h.shape[-2:])
         out: Tensor = self.out(h)
         return out

@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ldm_patched.k_diffusion import sampling
+from ldm_patched.k_diffusion import dpm_solver, multistep, sampling
 from ldm_patched.k_diffusion.noise import BrownianTreeNoiseSampler, IndependentNoiseSampler
 from ldm_patched.ldm.attention import TextProjection
-from ldm_patched.ldm.unet import UNet
+from ldm_patched.ldm.unet import SkipHook, UNet
 from ldm_patched.modules.anisotropic import bilateral_filter
-from ldm_patched.modules.conditioning import SizeVectors
+from ldm_patched.modules.conditioning import LAST_TIMESTEP, SizeVectors
 from ldm_patched.modules.model_sampling import ModelSampling
+from ldm_patched.modules.schedulers import SCHEDULERS as SCHEDULERS, calculate_sigmas as calculate_sigmas
 
 
 class Denoiser(Protocol):
@@ -38,21 +40,32 @@ class Denoiser(Protocol):
 class Guidance:
     """How the estimates with and without the prompt become one.
 
-    scale: classifier-free guidance (arXiv 2207.12598); at 1 the negative prompt, sharpness and adaptive_cfg are idle.
+    scale: classifier-free guidance (arXiv 2207.12598); at 1 the negative prompt and all that follows are idle.
     sharpness, 0..30: mixes a bilateral filter of the predicted noise, guided by the predicted picture, into the
     prompt's side, 0.001 of it per unit and more towards the end of the run. What is filtered from the noise stays in
     the picture: its fine texture.
     adaptive_cfg: a scale above it is used in full only at the end of the run, and is this one at its start.
+    rescale, 0..1: how far the result's deviation is brought back to that of the prompt's side (arXiv 2305.08891,
+    eqs. 14 to 16, here on x0), against burnt colours at high scales.
+    begin, end: the part of the run, 0..1, in which there is guidance (arXiv 2404.07724); outside of it the prompt's
+    side stands alone, at half the cost.
     """
 
     scale: float
     sharpness: float = 0.0
     adaptive_cfg: float = 7.0
+    rescale: float = 0.0
+    begin: float = 0.0
+    end: float = 1.0
 
     @property
     def needs_uncond(self) -> bool:
         """Whether the estimate without the prompt changes anything."""
-        return not math.isclose(self.scale, 1.0)
+        return not math.isclose(self.scale, 1.0) and self.begin <= self.end
+
+    def acts_at(self, progress: float) -> bool:
+        """Whether there is guidance at a progress of 0..1."""
+        return self.needs_uncond and self.begin <= progress <= self.end
 
     def scale_at(self, progress: float) -> float:
         """The scale in use at a progress of 0..1."""
@@ -60,13 +73,20 @@ class Guidance:
 
     def __call__(self, x: Tensor, cond: Tensor, uncond: Tensor, progress: float) -> Tensor:
         """x0 of the noisy latent x, from its estimates with (cond) and without the prompt. All [batch, 4, h, w]."""
-        if not self.needs_uncond:
+        if not self.acts_at(progress):
             return cond
         share = 0.001 * self.sharpness * progress
         if share > 0:
             noise = x - cond
             cond = cond.add(bilateral_filter(noise, guide=cond).sub_(noise), alpha=-share)
-        return torch.lerp(uncond, cond, self.scale_at(progress))
+        guided = torch.lerp(uncond, cond, self.scale_at(progress))
+        return _rescaled(guided, cond, self.rescale) if self.rescale > 0 else guided
+
+
+def _rescaled(guided: Tensor, cond: Tensor, share: float) -> Tensor:
+    """`guided` with its deviation, picture by picture, brought `share` of the way to that of `cond`."""
+    wanted, found = (x0.std(dim=(1, 2, 3), keepdim=True) for x0 in (cond, guided))
+    return guided * torch.lerp(torch.ones_like(found), wanted / found, share)
 
 
 @dataclass(frozen=True)
@@ -97,8 +117,10 @@ class GuidedDenoiser:
         guidance: Guidance,
         sigmas: Sequence[float],
         adm_scaler_end: float,
+        skip_hook: SkipHook | None = None,
     ) -> None:
         """sigmas: the schedule. adm_scaler_end: fraction 0..1 of the run during which the emphasised sizes count.
+        skip_hook: see `UNet.forward`.
 
         The tensors of the conditions lie where the UNet computes; their batches are that of the latents to come.
         The texts may differ in length.
@@ -108,6 +130,7 @@ class GuidedDenoiser:
         self._guidance = guidance
         self._sides = (cond, uncond) if guidance.needs_uncond else (cond,)
         self._adm_scaler_end = adm_scaler_end
+        self._skip_hook = skip_hook
         self._text = self._project_text()
         self._time = self._project_time([sigma for sigma in sigmas if sigma > 0])
 
@@ -116,11 +139,14 @@ class GuidedDenoiser:
         """x0 under guidance. A sigma that is not of the schedule is allowed, and costs a projection of its own."""
         if sigma not in self._time:
             self._time |= self._project_time([sigma])
+        progress = self.model_sampling.progress(sigma)
         scaled = (x * self.model_sampling.input_scale(sigma)).to(self._unet.dtype)
-        batch = torch.cat([scaled] * len(self._sides))
-        outputs = self._unet(batch, self._time[sigma], self._text).to(x.dtype).chunk(len(self._sides))
-        estimates = [self.model_sampling.denoised(output, x, sigma) for output in outputs]
-        return self._guidance(x, estimates[0], estimates[-1], self.model_sampling.progress(sigma))
+        time, text, count = self._time[sigma], self._text, len(self._sides)
+        if not self._guidance.acts_at(progress):  # the prompt's side comes first
+            time, text, count = tuple(part[: len(x)] for part in time), [text[0].first(len(x))], 1
+        output = self._unet(torch.cat([scaled] * count), time, text, self._skip_hook)
+        estimates = [self.model_sampling.denoised(side, x, sigma) for side in output.to(x.dtype).chunk(count)]
+        return self._guidance(x, estimates[0], estimates[-1], progress)
 
     def _project_text(self) -> list[TextProjection]:
         """Texts of one length are one part of the batch, so that an attention is one operation; others are several."""
@@ -136,33 +162,62 @@ class GuidedDenoiser:
         device = self._sides[0].hidden.device
         # Filled, not copied from the host: this also runs within the loop.
         times = torch.cat([torch.full((rows,), t, dtype=torch.float32, device=device) for t in timesteps])
+        # Not every network's timesteps are 0..999, but every one knows how far a run has come.
+        left = [LAST_TIMESTEP * (1 - self.model_sampling.progress(sigma)) for sigma in sigmas]
         vectors = [
-            side.sizes.at(t, self._adm_scaler_end) for t in timesteps for side in self._sides if side.sizes is not None
+            side.sizes.at(t, self._adm_scaler_end) for t in left for side in self._sides if side.sizes is not None
         ]
         projections = self._unet.project_time(times, torch.cat(vectors) if vectors else None)
         steps = zip(*(torch.split(projection, rows) for projection in projections), strict=True)
         return dict(zip(sigmas, steps, strict=True))
 
 
+class SwitchingDenoiser:
+    """One network at the high noise levels, another one at the low: a refiner that joins a run (arXiv 2211.01324).
+
+    The sampler sees one denoiser, so what it remembers of earlier steps goes on. The noise level decides, not the
+    count of calls: a sampler that evaluates twice in a step or goes back up has the right network every time.
+    """
+
+    def __init__(self, high: Denoiser, low: Denoiser, switch_sigma: float) -> None:
+        """switch_sigma: the first noise level that is `low`'s. Both denoise the same latents."""
+        self.model_sampling = high.model_sampling
+        self._high = high
+        self._low = low
+        self._switch_sigma = switch_sigma
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """x0 by the network in charge of this noise level."""
+        return (self._high if sigma > self._switch_sigma else self._low)(x, sigma)
+
+
 @dataclass(frozen=True)
 class SamplerSpec:
-    """A sampler's function and, if it adds noise, where that comes from: of (x, sigmas, seed)."""
+    """A sampler's function, and what has to be found for it.
+
+    noise: where the noise comes from that it adds, of (x, sigmas, seed). from_model: arguments that depend on the
+    network's parametrisation. skips_lowest: whether its schedules leave out their lowest level, from which a step to 0
+    would waste the second evaluation (`calculate_sigmas`).
+    """
 
     function: Callable[..., Tensor]
     noise: Callable[[Tensor, Sequence[float], int], sampling.NoiseSampler] | None = None
+    from_model: Callable[[ModelSampling], dict[str, Any]] | None = None
+    skips_lowest: bool = False
 
     def run(
         self,
-        model: sampling.Model,
+        denoiser: Denoiser,
         x: Tensor,
         sigmas: Sequence[float],
         seed: int,
-        callback: sampling.Callback | None = None,
+        callback: sampling.Callback = sampling.nobody,
     ) -> Tensor:
         """Sample from the noisy latent x; see `k_diffusion.sampling`."""
-        if self.noise is None:
-            return self.function(model, x, sigmas, callback=callback)
-        return self.function(model, x, sigmas, callback=callback, noise_sampler=self.noise(x, sigmas, seed))
+        arguments = self.from_model(denoiser.model_sampling) if self.from_model is not None else {}
+        if self.noise is not None:
+            arguments["noise_sampler"] = self.noise(x, sigmas, seed)
+        return self.function(denoiser, x, sigmas, callback=callback, **arguments)
 
 
 def independent_noise(x: Tensor, sigmas: Sequence[float], seed: int) -> sampling.NoiseSampler:
@@ -175,56 +230,46 @@ def brownian_noise(x: Tensor, sigmas: Sequence[float], seed: int) -> sampling.No
     return BrownianTreeNoiseSampler(x, min(sigma for sigma in sigmas if sigma > 0), max(sigmas), seed)
 
 
-def karras(model_sampling: ModelSampling, n: int) -> list[float]:
-    """`get_sigmas_karras` over all the model's noise levels."""
-    return sampling.get_sigmas_karras(n, model_sampling.sigma_min, model_sampling.sigma_max)
+TCD_GAMMA = 0.3
+"""The part of a step's end time that Trajectory Consistency Distillation leaves to noise (arXiv 2402.19159)."""
 
 
-def normal(model_sampling: ModelSampling, n: int) -> list[float]:
-    """`n` timesteps evenly spaced from the last to the first, then 0."""
-    return [*_uniform_timesteps(model_sampling, n, intervals=n - 1), 0.0]
+def tcd_levels(model_sampling: ModelSampling) -> dict[str, Any]:
+    """How deep TCD goes before it adds noise."""
+    return {"level_below": partial(model_sampling.level_at_share, share=1 - TCD_GAMMA)}
 
 
-def sgm_uniform(model_sampling: ModelSampling, n: int) -> list[float]:
-    """`n` timesteps evenly spaced from the last, one interval short of the first, then 0."""
-    return [*_uniform_timesteps(model_sampling, n, intervals=n), 0.0]
-
-
-def _uniform_timesteps(model_sampling: ModelSampling, n: int, intervals: int) -> list[float]:
-    last, first = (model_sampling.timestep(s) for s in (model_sampling.sigma_max, model_sampling.sigma_min))
-    return [model_sampling.sigma(last + i / max(intervals, 1) * (first - last)) for i in range(n)]
-
-
+# The names with `_gpu` come from files in which they said where the noise is made. Here that is always x's device.
 SAMPLERS: dict[str, SamplerSpec] = {
     "euler": SamplerSpec(sampling.sample_euler),
     "euler_ancestral": SamplerSpec(sampling.sample_euler_ancestral, independent_noise),
-    "dpmpp_2m": SamplerSpec(sampling.sample_dpmpp_2m),
-    "dpmpp_2m_sde_gpu": SamplerSpec(sampling.sample_dpmpp_2m_sde, brownian_noise),
+    "heun": SamplerSpec(sampling.sample_heun),
+    "heunpp2": SamplerSpec(sampling.sample_heunpp2),
+    "dpm_2": SamplerSpec(sampling.sample_dpm_2, skips_lowest=True),
+    "dpm_2_ancestral": SamplerSpec(sampling.sample_dpm_2_ancestral, independent_noise, skips_lowest=True),
+    "lms": SamplerSpec(multistep.sample_lms),
+    "dpm_fast": SamplerSpec(dpm_solver.sample_dpm_fast),
+    "dpm_adaptive": SamplerSpec(dpm_solver.sample_dpm_adaptive),
+    "dpmpp_2s_ancestral": SamplerSpec(sampling.sample_dpmpp_2s_ancestral, independent_noise),
+    "dpmpp_sde": SamplerSpec(sampling.sample_dpmpp_sde, brownian_noise),
+    "dpmpp_sde_gpu": SamplerSpec(sampling.sample_dpmpp_sde, brownian_noise),
+    "dpmpp_2m": SamplerSpec(multistep.sample_dpmpp_2m),
+    "dpmpp_2m_sde": SamplerSpec(multistep.sample_dpmpp_2m_sde, brownian_noise),
+    "dpmpp_2m_sde_gpu": SamplerSpec(multistep.sample_dpmpp_2m_sde, brownian_noise),
+    "dpmpp_3m_sde": SamplerSpec(multistep.sample_dpmpp_3m_sde, brownian_noise),
+    "dpmpp_3m_sde_gpu": SamplerSpec(multistep.sample_dpmpp_3m_sde, brownian_noise),
+    "ddpm": SamplerSpec(sampling.sample_euler_ancestral, independent_noise),
+    "lcm": SamplerSpec(sampling.sample_lcm, independent_noise),
+    "tcd": SamplerSpec(sampling.sample_tcd, independent_noise, tcd_levels),
+    "restart": SamplerSpec(sampling.sample_restart, independent_noise),
+    "ddim": SamplerSpec(sampling.sample_euler),
+    "uni_pc": SamplerSpec(multistep.sample_uni_pc, skips_lowest=True),
+    "uni_pc_bh2": SamplerSpec(multistep.sample_uni_pc_bh2, skips_lowest=True),
 }
 
-SCHEDULERS: dict[str, Callable[[ModelSampling, int], list[float]]] = {
-    "karras": karras,
-    "normal": normal,
-    "sgm_uniform": sgm_uniform,
-}
 
-LEAST_DENOISE = 0.001
-"""A partial run below this changes nothing: its schedule would be its whole length in vanishing steps."""
-
-
-def calculate_sigmas(model_sampling: ModelSampling, scheduler: str, steps: int, denoise: float = 1.0) -> list[float]:
-    """The noise levels of a run: `steps` of them and 0.
-
-    scheduler: a key of SCHEDULERS. denoise, 0..1: less than 1 starts lower, with the end of a schedule of
-    steps / denoise steps; the list is [0.0] where nothing is to be changed.
-    """
-    if scheduler not in SCHEDULERS:
-        raise ValueError(f"scheduler: {scheduler!r} is unknown; there are {', '.join(SCHEDULERS)}")
-    if steps < 1:
-        raise ValueError(f"steps: {steps} is less than 1")
-    if not 0 <= denoise <= 1:
-        raise ValueError(f"denoise: {denoise} is outside [0, 1]")
-    if denoise < LEAST_DENOISE:
-        return [0.0]
-    total = steps if denoise > 0.9999 else int(steps / denoise)
-    return SCHEDULERS[scheduler](model_sampling, total)[-steps - 1 :]
+def find_sampler(name: str) -> SamplerSpec:
+    """The row of a name. Raises ValueError for one that is not there."""
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler: {name!r} is unknown; there are {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]

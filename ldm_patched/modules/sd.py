@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,10 +31,20 @@ from ldm_patched.modules.checkpoint_layout import (
     unet_from_published,
 )
 from ldm_patched.modules.conditioning import Conditioning, join_texts
-from ldm_patched.modules.detection import Detection, Skeleton, build, check_complete, detect, published_shapes
+from ldm_patched.modules.detection import (
+    Detection,
+    Skeleton,
+    Unusual,
+    build,
+    check_complete,
+    detect,
+    detect_vae,
+    published_shapes,
+)
 from ldm_patched.modules.devices import Placement, Sizes, look, place
+from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings
 from ldm_patched.modules.sdxl_clip import SDXLClip, Tower
-from ldm_patched.modules.state_dict import TensorFile, cast, with_prefix
+from ldm_patched.modules.state_dict import TensorFile, WeightsError, cast, with_prefix
 
 LATENT_SCALES: Mapping[Kind, float] = {"sdxl": 0.13025, "sdxl_refiner": 0.13025, "sd15": 0.18215}
 """What an autoencoder's latents are multiplied by before they are noised: it brings them to unit variance."""
@@ -52,21 +62,27 @@ class CLIP:
 
     def __init__(self, encoder: SDXLClip) -> None:
         self.encoder = encoder
-        self._cache: OrderedDict[tuple[str, int], Conditioning] = OrderedDict()
+        self._cache: OrderedDict[Hashable, Conditioning] = OrderedDict()
 
-    def encode(self, texts: Sequence[str], clip_skip: int = 2, top_k: int = 1) -> Conditioning:
+    def forget(self) -> None:
+        """Forget the encoded texts: the weights of a text encoder are about to change."""
+        self._cache.clear()
+
+    def encode(
+        self, texts: Sequence[str], clip_skip: int = 2, top_k: int = 1, embeddings: Embeddings = NO_EMBEDDINGS
+    ) -> Conditioning:
         """Several texts, encoded one by one and joined.
 
         Returns [(hidden [1, 77 * chunks of all texts, context_dim], {"pooled_output": [1, width] or None})] in
         float32; the pooled vector is the sum over the first `top_k` texts. Raises PromptTooLong, and ValueError for
-        a clip_skip that the encoders do not have.
+        a clip_skip that the encoders do not have. embeddings: those that the texts may name.
         """
-        return join_texts([self._encode(text, clip_skip) for text in texts], top_k)
+        return join_texts([self._encode(text, clip_skip, embeddings) for text in texts], top_k)
 
-    def _encode(self, text: str, clip_skip: int) -> Conditioning:
-        key = (text, clip_skip)
+    def _encode(self, text: str, clip_skip: int, embeddings: Embeddings) -> Conditioning:
+        key = (text, clip_skip, embeddings.used_in(text))
         if key not in self._cache:
-            self._cache[key] = self.encoder.encode(text, clip_skip)
+            self._cache[key] = self.encoder.encode(text, clip_skip, embeddings)
             if len(self._cache) > _CACHED_TEXTS:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
@@ -147,14 +163,7 @@ def load_checkpoint(path: Path, placement: Placement | None = None) -> Checkpoin
     placement: where to and in which dtypes; by default the policy of `devices` decides. Raises WeightsError with a
     message that names the file, what it looks like and what was expected.
     """
-    file = TensorFile(path)
-    shapes = {name: info.shape for name, info in file.infos.items()}
-    found = detect(path.name, shapes)
-    skeleton = build(path.name, found)
-    check_complete(path.name, shapes, published_shapes(found, skeleton))
-    if placement is None:
-        stored = file.infos[UNET_PREFIX + "input_blocks.0.0.weight"].dtype
-        placement = place(look(), sizes_of(skeleton), stored)
+    file, found, skeleton, placement = _open(path, placement)
     towers = _load_towers(file, found, skeleton, placement)
     unet = _fill(skeleton.unet, file, UNET_PREFIX, unet_from_published, (placement.device, placement.unet))
     vae = _fill(skeleton.vae, file, VAE_PREFIX, dict, (placement.device, placement.vae))
@@ -167,6 +176,61 @@ def load_checkpoint(path: Path, placement: Placement | None = None) -> Checkpoin
         zero_terminal_snr=found.zero_terminal_snr,
         metadata=file.metadata,
     )
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """The UNet of a checkpoint alone, for a run whose texts another checkpoint has encoded. See `Checkpoint`."""
+
+    kind: Kind
+    unet: UNet
+    prediction: Literal["eps", "v"]
+    zero_terminal_snr: bool
+
+
+def load_refiner(path: Path, placement: Placement | None = None) -> Refiner:
+    """Load the UNet of a checkpoint and leave everything else in the file. See `load_checkpoint`."""
+    file, found, skeleton, placement = _open(path, placement)
+    unet = _fill(skeleton.unet, file, UNET_PREFIX, unet_from_published, (placement.device, placement.unet))
+    return Refiner(found.kind, unet, found.prediction, found.zero_terminal_snr)
+
+
+def load_vae(path: Path, like: VAE) -> VAE:
+    """Load an autoencoder that lies in a file of its own, with or without the prefix that it has in a checkpoint.
+
+    like: the one whose place it takes: latents, device and dtype are the same. Raises WeightsError in words.
+    """
+    file = TensorFile(path)
+    prefix = VAE_PREFIX if any(name.startswith(VAE_PREFIX) for name in file.infos) else ""
+    shapes = {name.removeprefix(prefix): info.shape for name, info in file.infos.items() if name.startswith(prefix)}
+    try:
+        params = detect_vae(shapes)
+    except (KeyError, Unusual) as error:
+        what = str(error) if isinstance(error, Unusual) else f"has no tensor {prefix}{error.args[0]}"
+        raise WeightsError(f"{path.name} is not a VAE of the kind that is used here: it {what}") from error
+    if params.latent_channels != like.model.params.latent_channels:
+        raise WeightsError(
+            f"{path.name} is a VAE of {params.latent_channels} latent channels, "
+            f"needed are {like.model.params.latent_channels}"
+        )
+    with torch.device("meta"):
+        model = AutoencoderKL(params)
+    check_complete(path.name, shapes, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
+    weight = next(like.model.parameters())
+    return VAE(_fill(model, file, prefix, dict, (weight.device, weight.dtype)), like.scale)
+
+
+def _open(path: Path, placement: Placement | None) -> tuple[TensorFile, Detection, Skeleton, Placement]:
+    """A checkpoint's file, what it is, its networks without weights, and where those will live."""
+    file = TensorFile(path)
+    shapes = {name: info.shape for name, info in file.infos.items()}
+    found = detect(path.name, shapes)
+    skeleton = build(path.name, found)
+    check_complete(path.name, shapes, published_shapes(found, skeleton))
+    if placement is None:
+        stored = file.infos[UNET_PREFIX + "input_blocks.0.0.weight"].dtype
+        placement = place(look(), sizes_of(skeleton), stored)
+    return file, found, skeleton, placement
 
 
 def sizes_of(skeleton: Skeleton) -> Sizes:

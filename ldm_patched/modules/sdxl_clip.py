@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ldm_patched.ldm.clip import ClipText
 from ldm_patched.modules.conditioning import Conditioning
+from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings, find_embeddings
+from ldm_patched.modules.parts import TowerPart
 from ldm_patched.modules.tokenizer import Tokenizer
 
 CHUNK = 77
@@ -138,19 +141,23 @@ def _limited(weight: float) -> float:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Up to 75 tokens of a text with their weights, without start, end and padding."""
+    """Up to 75 tokens of a text with their weights, without start, end and padding.
+
+    A number beyond the vocabulary is a vector of the text's embeddings: the first one follows the last token.
+    """
 
     tokens: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
 
 
-def tokenize_with_weights(tokenizer: Tokenizer, text: str) -> list[Chunk]:
+def tokenize_with_weights(tokenizer: Tokenizer, text: str, embeddings: Embeddings = NO_EMBEDDINGS) -> list[Chunk]:
     """The chunks of a text, at least one.
 
-    A word that does not fit the rest of a chunk moves to the next one; a word of 8 tokens or more is split.
+    A word that does not fit the rest of a chunk moves to the next one; a word of 8 tokens or more is split. An
+    embedding is a word with a token for each of its vectors; the name of one that is not there is left out.
     Raises PromptTooLong.
     """
-    words = [(word, weight) for piece, weight in token_weights(text) for word in tokenizer.encode(piece)]
+    words = [(word, weight) for piece, weight in token_weights(text) for word in _words(tokenizer, piece, embeddings)]
     _check_length(sum(len(word) for word, _ in words))
     chunks: list[Chunk] = []
     tokens: list[int] = []
@@ -166,6 +173,15 @@ def tokenize_with_weights(tokenizer: Tokenizer, text: str) -> list[Chunk]:
     if tokens or not chunks:
         chunks.append(Chunk(tuple(tokens), tuple(weights)))
     return chunks
+
+
+def _words(tokenizer: Tokenizer, piece: str, embeddings: Embeddings) -> Iterator[list[int]]:
+    """The tokens of each word of a piece of text."""
+    for part in embeddings.split(piece):
+        if isinstance(part, str):
+            yield from tokenizer.encode(part)
+        else:
+            yield [tokenizer.rows + number for number in part]
 
 
 def _check_length(tokens: int) -> None:
@@ -188,17 +204,33 @@ class Tower:
     pad: int
     final_norm: bool
 
-    def encode(self, rows: Tensor, ends: Tensor, clip_skip: int) -> tuple[Tensor, Tensor | None]:
+    @property
+    def part(self) -> TowerPart:
+        """Which of the published towers it is: OpenAI's has the cheaper activation."""
+        return "clip_l" if self.model.params.activation == "quick_gelu" else "clip_g"
+
+    def encode(
+        self, rows: Tensor, ends: Tensor, clip_skip: int, vectors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode chunks.
 
-        rows: token ids [chunks, 77]. ends: positions of the end tokens [chunks]. Returns float32 hidden states
-        [chunks, 77, width] and pooled vectors [chunks, projection_dim], or None for a tower without them.
+        rows: token ids [chunks, 77]. ends: positions of the end tokens [chunks]. vectors: [n, width], what ids from
+        the size of the vocabulary on stand for. Returns float32 hidden states [chunks, 77, width] and pooled vectors
+        [chunks, projection_dim], or None for a tower without them.
         """
         device = self.model.positional_embedding.device
-        hidden, pooled = self.model(self.model.embed(rows.to(device)), ends.to(device), clip_skip)
+        hidden, pooled = self.model(self._embed(rows.to(device), vectors), ends.to(device), clip_skip)
         if self.final_norm:
             hidden = self.model.ln_final(hidden)
         return hidden.float(), None if pooled is None else pooled.float()
+
+    def _embed(self, rows: Tensor, vectors: Tensor | None) -> Tensor:
+        if vectors is None:
+            return self.model.embed(rows)
+        number = rows - self.model.params.vocabulary
+        embedded = self.model.embed(rows.clamp(max=self.model.params.vocabulary - 1))
+        injected = vectors.to(embedded.device, embedded.dtype)[number.clamp(min=0)]
+        return torch.where(number[:, :, None] >= 0, injected, embedded)
 
 
 class SDXLClip:
@@ -211,13 +243,23 @@ class SDXLClip:
         self.towers = tuple(towers)
         self.tokenizer = Tokenizer(rows.pop())
 
-    def tokenize_with_weights(self, text: str) -> list[Chunk]:
+    def find_embeddings(self, texts: Sequence[str], folders: Sequence[Path]) -> Embeddings:
+        """The embeddings that texts name, from files in folders or below.
+
+        Raises WeightsError for a file that does not fit these towers; names that are not there are its warnings.
+        """
+        pieces = [piece for text in texts if "embedding:" in text.lower() for piece, _ in token_weights(text)]
+        return find_embeddings(pieces, folders, {tower.part: tower.model.params.width for tower in self.towers})
+
+    def tokenize_with_weights(self, text: str, embeddings: Embeddings = NO_EMBEDDINGS) -> list[Chunk]:
         """The chunks of a text, at least one."""
-        return tokenize_with_weights(self.tokenizer, text)
+        return tokenize_with_weights(self.tokenizer, text, embeddings)
 
     @torch.no_grad()
-    def encode_token_weights(self, chunks: Sequence[Chunk], clip_skip: int = 2) -> Conditioning:
-        """Encode the chunks of one text.
+    def encode_token_weights(
+        self, chunks: Sequence[Chunk], clip_skip: int = 2, embeddings: Embeddings = NO_EMBEDDINGS
+    ) -> Conditioning:
+        """Encode the chunks of one text. embeddings: those the text was tokenized with.
 
         clip_skip: 1..layers, which hidden state is used, counted from the last layer. A token of weight w gets
         (z - z_empty) * w + z_empty, with z_empty the state of the empty text at its position; the
@@ -233,7 +275,7 @@ class SDXLClip:
         hiddens: list[Tensor] = []
         pooled: Tensor | None = None
         for tower in self.towers:
-            states, vectors = self._states(tower, distinct, clip_skip)
+            states, vectors = self._states(tower, distinct, clip_skip, embeddings.table(tower.part))
             hidden = states[order.to(states.device)]
             if weighted:
                 weights = _weights(chunks).to(states.device)
@@ -243,16 +285,19 @@ class SDXLClip:
             pooled = vectors[:1] if vectors is not None else pooled
         return [(torch.cat(hiddens, dim=-1), {"pooled_output": pooled})]
 
-    def encode(self, text: str, clip_skip: int = 2) -> Conditioning:
+    def encode(self, text: str, clip_skip: int = 2, embeddings: Embeddings = NO_EMBEDDINGS) -> Conditioning:
         """`encode_token_weights` of a text's chunks."""
-        return self.encode_token_weights(self.tokenize_with_weights(text), clip_skip)
+        return self.encode_token_weights(self.tokenize_with_weights(text, embeddings), clip_skip, embeddings)
 
-    def _states(self, tower: Tower, rows: Sequence[tuple[int, ...]], clip_skip: int) -> tuple[Tensor, Tensor | None]:
+    def _states(
+        self, tower: Tower, rows: Sequence[tuple[int, ...]], clip_skip: int, injected: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         start, end = self.tokenizer.start, self.tokenizer.end
         ids = torch.tensor([[start, *row, end] + [tower.pad] * (ROOM - len(row)) for row in rows])
         ends = torch.tensor([len(row) + 1 for row in rows])
         batches = [
-            tower.encode(ids[at : at + _BATCH], ends[at : at + _BATCH], clip_skip) for at in range(0, len(rows), _BATCH)
+            tower.encode(ids[at : at + _BATCH], ends[at : at + _BATCH], clip_skip, injected)
+            for at in range(0, len(rows), _BATCH)
         ]
         vectors = [vector for _, vector in batches if vector is not None]
         return torch.cat([hidden for hidden, _ in batches]), torch.cat(vectors) if vectors else None

@@ -11,7 +11,6 @@ def build(panel: Panel) -> None:
     """Place the parameters of this tab; it comes last, because its drawer takes every parameter that is left."""
     panel.place("guidance_scale")
     panel.place("sharpness")
-    panel.place("base_model")
     panel.place("advanced.sampler_name")
     panel.place("advanced.scheduler_name")
     with gr.Accordion("Developer", open=False, elem_id="developer"):

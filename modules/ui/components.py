@@ -35,8 +35,8 @@ def choices_of(leaf: Leaf, wording: Wording, value: str = "") -> list[tuple[str,
     match leaf.control:
         case Choice(choices=choices, text=text):
             return [(wording.choice_text(leaf.path, each, text(each)), each) for each in choices]
-        case ModelFile(folder=folder):
-            names = list(wording.model_files(folder))
+        case ModelFile(folder=folder, none=none):
+            names = [*([none] if none else []), *wording.model_files(folder)]
             return [(name, name) for name in ([] if not value or value in names else [value]) + names]
         case _:
             raise TypeError(f"{leaf.path} is not a choice")
@@ -46,7 +46,7 @@ def component(leaf: Leaf, value: Any, wording: Wording) -> Component:
     """The widget of a parameter, showing ``value``. What comes back is checked by the declaration, not by Gradio."""
     control = leaf.control
     common: dict[str, Any] = {
-        "label": control.label,
+        "label": leaf.label,
         "info": control.hint or None,
         "value": control.to_browser(value),
         "elem_id": element_id(leaf.path),

@@ -13,7 +13,7 @@ import torch
 from torchsde import BrownianTree
 
 from ldm_patched.k_diffusion.noise import BrownianTreeNoiseSampler, IndependentNoiseSampler
-from ldm_patched.k_diffusion.sampling import get_sigmas_karras
+from ldm_patched.k_diffusion.schedules import get_sigmas_karras
 from ldm_patched.modules.sample import prepare_noise
 
 LOW, HIGH = 0.029167, 14.614641

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ import torch
 from ldm_patched.ldm.unet import UNet, UNetParams
 from ldm_patched.modules.anisotropic import bilateral_filter
 from ldm_patched.modules.conditioning import SizeVectors
-from ldm_patched.modules.model_sampling import EpsSampling, VSampling
+from ldm_patched.modules.model_sampling import EDMSampling, EpsSampling, VSampling
 from ldm_patched.modules.samplers import (
-    SCHEDULERS,
     Guidance,
     GuidedDenoiser,
+    SwitchingDenoiser,
     TextCondition,
     calculate_sigmas,
 )
@@ -92,6 +91,38 @@ def test_sharpness_keeps_texture_in_the_picture() -> None:
     assert torch.allclose(sharp - plain, 4 * 0.03 * lost, atol=1e-5)
 
 
+def test_rescaling_gives_the_deviation_of_the_prompts_side() -> None:
+    plain, full, half = (Guidance(8.0, adaptive_cfg=30.0, rescale=share)(X, COND, UNCOND, 0.5) for share in (0, 1, 0.5))
+    assert plain.std() > 2 * COND.std()
+    assert full.std().item() == pytest.approx(COND.std().item(), rel=1e-5)
+    assert torch.allclose(half, (plain + full) / 2, atol=1e-5)
+
+
+def test_outside_its_interval_there_is_no_guidance(unet: UNet) -> None:
+    sides = condition(1), condition(2, tokens=14)
+    guidance = Guidance(4.0, begin=0.2, end=0.6)
+    part = GuidedDenoiser(unet, EPS, *sides, guidance, SIGMAS, 0.3)
+    full = GuidedDenoiser(unet, EPS, *sides, Guidance(4.0), SIGMAS, 0.3)
+    none = GuidedDenoiser(unet, EPS, *sides, Guidance(1.0), SIGMAS, 0.3)
+    acted = []
+    for sigma in SIGMAS[:-1]:
+        inside = 0.2 <= EPS.progress(sigma) <= 0.6
+        acted.append(inside)
+        assert torch.allclose(part(X, sigma), (full if inside else none)(X, sigma), atol=1e-5)
+    assert set(acted) == {True, False}
+    assert not Guidance(4.0, begin=0.7, end=0.3).needs_uncond, "an empty interval costs no second side"
+
+
+def test_the_noise_level_decides_which_network_answers(unet: UNet) -> None:
+    high = GuidedDenoiser(unet, EPS, condition(1), condition(2), Guidance(4.0), SIGMAS, 0.3)
+    low = GuidedDenoiser(unet, EPS, condition(3), condition(2), Guidance(4.0), SIGMAS, 0.3)
+    both = SwitchingDenoiser(high, low, SIGMAS[3])
+    for step, sigma in enumerate(SIGMAS[:-1]):
+        assert torch.equal(both(X, sigma), (high if step < 3 else low)(X, sigma))
+    between = (SIGMAS[2] + SIGMAS[3]) / 2
+    assert torch.equal(both(X, between), high(X, between))
+
+
 @torch.inference_mode()
 def one_side(unet: UNet, side: TextCondition, x: torch.Tensor, sigma: float, emphasised: bool) -> torch.Tensor:
     """x0 by a call of its own."""
@@ -122,6 +153,18 @@ def test_emphasised_sizes_end_where_they_should(unet: UNet, end: float) -> None:
         emphasised = EPS.timestep(sigma) > 999 * (1 - end)
         assert torch.allclose(denoiser(X, sigma), one_side(unet, side, X, sigma, emphasised), atol=1e-5 * (1 + sigma))
         assert not torch.allclose(denoiser(X, sigma), one_side(unet, side, X, sigma, not emphasised), rtol=1e-7, atol=0)
+
+
+def test_emphasised_sizes_follow_the_run_whatever_the_timesteps_are(unet: UNet) -> None:
+    """EDM's timesteps are -1.6..1.2: how far a run has come decides, not they."""
+    edm, side = EDMSampling(), condition(1)
+    part, always, never = (
+        GuidedDenoiser(unet, edm, side, side, Guidance(1.0), [120.0, 0.1], end) for end in (0.3, 1.0, 0.0)
+    )
+    for sigma in (120.0, 10.0, 0.1, 0.01):
+        expected = always if edm.progress(sigma) < 0.3 else never
+        assert torch.equal(part(X, sigma), expected(X, sigma))
+        assert not torch.equal(always(X, sigma), never(X, sigma))
 
 
 def test_one_unet_call_per_step_and_nothing_projected_again(unet: UNet) -> None:
@@ -180,47 +223,3 @@ def test_a_network_without_sizes() -> None:
     cond, uncond = (TextCondition(noise(1, 7, 24, seed=seed), None) for seed in (1, 2))
     result = GuidedDenoiser(unet, VSampling(), cond, uncond, Guidance(4.0), SIGMAS, 0.3)(X, 2.0)
     assert torch.isfinite(result).all()
-
-
-def expected_timesteps(n: int, points: int) -> list[float]:
-    return torch.linspace(999, 0, points, dtype=torch.float64).tolist()[:n]
-
-
-@pytest.mark.parametrize("n", [1, 2, 8, 30])
-def test_schedules_are_their_formulas(n: int) -> None:
-    normal, uniform = SCHEDULERS["normal"](EPS, n), SCHEDULERS["sgm_uniform"](EPS, n)
-    assert normal == pytest.approx([*(EPS.sigma(t) for t in expected_timesteps(n, n)), 0.0], rel=1e-9)
-    assert uniform == pytest.approx([*(EPS.sigma(t) for t in expected_timesteps(n, n + 1)), 0.0], rel=1e-9)
-    karras = SCHEDULERS["karras"](EPS, n)
-    assert karras[0] == pytest.approx(EPS.sigma_max, rel=1e-12)
-    assert n == 1 or karras[-2] == pytest.approx(EPS.sigma_min, rel=1e-12)
-
-
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("denoise", [1.0, 0.99995, 0.7, 0.05, 0.001])
-def test_schedules_fall_to_zero(scheduler: str, denoise: float) -> None:
-    sigmas = calculate_sigmas(EPS, scheduler, 12, denoise)
-    assert len(sigmas) == 13
-    assert sigmas[-1] == 0
-    assert all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
-    assert all(type(sigma) is float for sigma in sigmas)
-
-
-def test_a_partial_run_is_the_end_of_a_longer_schedule() -> None:
-    for scheduler in SCHEDULERS:
-        assert calculate_sigmas(EPS, scheduler, 15, 0.5) == calculate_sigmas(EPS, scheduler, 30)[-16:]
-    assert calculate_sigmas(EPS, "karras", 30, 0.0) == [0.0]
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: calculate_sigmas(EPS, "sideways", 30), "scheduler: 'sideways' is unknown; there are karras"),
-        (lambda: calculate_sigmas(EPS, "karras", 0), "steps: 0 is less than 1"),
-        (lambda: calculate_sigmas(EPS, "karras", 30, 1.5), r"denoise: 1.5 is outside \[0, 1\]"),
-        (lambda: calculate_sigmas(EPS, "karras", 30, math.nan), r"denoise: nan is outside \[0, 1\]"),
-    ],
-)
-def test_what_cannot_be_is_refused_in_words(call: Callable[[], object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        call()

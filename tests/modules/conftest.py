@@ -38,7 +38,7 @@ SDXL_NAMES = ["model.diffusion_model.out.0.weight", "conditioner.embedders.1.mod
 def settings(tmp_path: Path) -> Settings:
     """The settings of an application in an empty folder, with a checkpoint for 64-pixel squares."""
     found = built_in_settings(tmp_path)
-    safetensors(found.checkpoints[0] / BUILT_IN_MODEL, SDXL_NAMES, {"modelspec.resolution": "64x64"})
+    safetensors(found.models.checkpoints[0] / BUILT_IN_MODEL, SDXL_NAMES, {"modelspec.resolution": "64x64"})
     found.presets.mkdir()
     for name in ("default", "mini"):
         (found.presets / f"{name}.json").write_bytes((ROOT / "presets" / f"{name}.json").read_bytes())

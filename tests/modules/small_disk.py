@@ -28,7 +28,7 @@ def tell(name: str, *values: object) -> None:
 def main(root: Path) -> None:
     """The session."""
     settings = built_in_settings(root)
-    safetensors(settings.checkpoints[0] / BUILT_IN_MODEL, SDXL_NAMES, {"modelspec.resolution": "192x192"})
+    safetensors(settings.models.checkpoints[0] / BUILT_IN_MODEL, SDXL_NAMES, {"modelspec.resolution": "192x192"})
     worker = create_worker(settings, factory=build)
     worker.start()
     parameters = GenerationParameters(prompt="big=1 pace=0.001", image_number=4, image_seed=3)

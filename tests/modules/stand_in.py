@@ -6,6 +6,7 @@ have an engine die, fail or take its time at a chosen picture:
     pace=0.05       seconds a step
     die=2           kill -9 itself in the middle of picture 2, each time
     die-once=2      likewise, but only if the file given by ``mark=`` is not there yet
+    note=a-word     say so, and go on
     fail=1          raise an error fit for users at picture 1
     crash=1         raise an error that nobody has foreseen
     big=1           pictures of noise, which no format can make small
@@ -45,6 +46,8 @@ class StandIn:
     def _make(self, job: ImageJob, observer: Observer) -> bool:
         wishes = dict(word.partition("=")[::2] for word in job.positive[0].split())
         here = str(job.index + 1)
+        if "note" in wishes:
+            observer.note(wishes["note"])
         picture = paint(job, noise="big" in wishes)
         for step in range(1, job.steps + 1):
             time.sleep(float(wishes.get("pace", "0.01")))

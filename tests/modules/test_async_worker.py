@@ -110,6 +110,13 @@ def test_a_task_from_submit_to_finish(worker: AsyncWorker) -> None:
     assert info.parameters == parameters and set(info.facts["seconds"]) == {"sampling"}
 
 
+def test_what_an_engine_left_out_is_said_once_while_it_works_and_at_the_end(worker: AsyncWorker) -> None:
+    events = list(worker.follow(worker.submit(task("pace=0.05 note=left-out", pictures=2))))
+    assert any(isinstance(event, Preview) and event.note == "left-out" for event in events)
+    finish = events[-1]
+    assert isinstance(finish, Finish) and (finish.state, finish.message) == ("done", "left-out")
+
+
 def test_a_random_seed_is_drawn_at_submit(worker: AsyncWorker) -> None:
     task_id = worker.submit(task(pictures=1, image_seed=-1))
     record = worker.task(task_id)
@@ -183,7 +190,7 @@ def test_a_waiting_task_can_be_stopped_moved_and_seen(worker: AsyncWorker) -> No
 
 
 def test_a_failing_task_says_why_and_the_next_one_is_done(worker: AsyncWorker, settings: Settings) -> None:
-    folder = settings.checkpoints[0]
+    folder = settings.models.checkpoints[0]
     safetensors(folder / "lora.safetensors", ["lora_unet_x.lora_up.weight"])
     (folder / "empty.safetensors").write_bytes(b"")
     expected = {
@@ -410,7 +417,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_the_model_is_read_at_its_own_size(worker: AsyncWorker, settings: Settings) -> None:
-    safetensors(settings.checkpoints[0] / "half.safetensors", SDXL_NAMES, {"modelspec.resolution": "128x128"})
+    safetensors(settings.models.checkpoints[0] / "half.safetensors", SDXL_NAMES, {"modelspec.resolution": "128x128"})
     sizes = []
     for name in (BUILT_IN_MODEL, "half.safetensors"):
         picture = end_of(worker, worker.submit(task(pictures=1, base_model=name))).pictures[0]

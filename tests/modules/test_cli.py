@@ -126,7 +126,7 @@ def test_the_bar_is_one_line_and_silent_without_a_terminal() -> None:
 
 
 @pytest.mark.skipif(
-    not (built_in_settings(ROOT).checkpoints[0] / BUILT_IN_MODEL).exists(), reason="the miniature is not there"
+    not (built_in_settings(ROOT).models.checkpoints[0] / BUILT_IN_MODEL).exists(), reason="the miniature is not there"
 )
 def test_the_miniature_paints(tmp_path: Path, open_real: Callable[[Path, list[str]], str]) -> None:
     arguments = ["--prompt", "a red ball", "--preset", "mini", "--set", "image_number=2", "--set", "overwrite_step=3"]

@@ -56,11 +56,15 @@ def any_parameters() -> st.SearchStrategy[GenerationParameters]:
 def test_the_order_of_ctrls() -> None:
     assert [each.path for each in leaves()] == [
         "prompt", "negative_prompt", "performance_selection", "aspect_ratios_selection", "image_number", "image_seed",
-        "sharpness", "guidance_scale", "base_model", "advanced.disable_preview", "advanced.output_format",
-        "advanced.sampler_name", "advanced.scheduler_name", "advanced.overwrite_step", "advanced.overwrite_width",
-        "advanced.overwrite_height", "advanced.disable_seed_increment", "advanced.clip_skip",
-        "advanced.adm_scaler_positive", "advanced.adm_scaler_negative", "advanced.adm_scaler_end",
-        "advanced.adaptive_cfg",
+        "sharpness", "guidance_scale", "base_model", "refiner_model", "refiner_switch",
+        *(f"lora_{row}.{name}" for row in range(1, 6) for name in ("enabled", "name", "weight")),
+        "advanced.disable_preview", "advanced.output_format",
+        "advanced.sampler_name", "advanced.scheduler_name", "advanced.overwrite_step", "advanced.overwrite_switch",
+        "advanced.overwrite_width", "advanced.overwrite_height", "advanced.disable_seed_increment",
+        "advanced.clip_skip", "advanced.adm_scaler_positive", "advanced.adm_scaler_negative",
+        "advanced.adm_scaler_end", "advanced.adaptive_cfg", "advanced.guidance_rescale", "advanced.guidance_begin",
+        "advanced.guidance_end", "advanced.refiner_swap_method", "advanced.vae_name", "advanced.freeu_enabled",
+        "advanced.freeu_b1", "advanced.freeu_b2", "advanced.freeu_s1", "advanced.freeu_s2",
     ]  # fmt: skip
 
 
@@ -71,8 +75,10 @@ def test_every_default_satisfies_its_control(each: Leaf) -> None:
 
 
 def test_labels_and_last_parts_of_paths_are_unique() -> None:
-    assert len({each.control.label for each in leaves()}) == len(leaves())
-    assert all(full_path(each.name) == each.path for each in leaves())
+    assert len({each.label for each in leaves()}) == len(leaves())
+    assert all(full_path(each.name) == each.path for each in leaves() if not each.path.startswith("lora_"))
+    with pytest.raises(ParameterError, match=r"weight may mean lora_1\.weight or lora_2"):
+        full_path("weight")
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
@@ -118,7 +124,7 @@ def test_the_browser_s_floats_for_whole_numbers_are_taken() -> None:
         ("image_number=0", "image_number: 0 is outside 1 to 32"),
         ("image_number=1e3000", "image_number: '1e3000' is not a whole number"),
         ("image_seed=9223372036854775808", "is outside 0 to 9223372036854775807"),
-        ("sampler_name=foo", "advanced.sampler_name: 'foo' is not one of euler, euler_ancestral, dpmpp_2m"),
+        ("sampler_name=foo", "advanced.sampler_name: 'foo' is not one of euler, euler_ancestral, heun"),
         ("shrpness=2", "shrpness: there is no such parameter; did you mean sharpness?"),
         ("advanced.clipskip=2", "did you mean advanced.clip_skip?"),
         ("advanced=2", "advanced: is a group of parameters"),
@@ -180,7 +186,7 @@ def test_json_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_wrong_number_of_ctrls_is_refused() -> None:
-    with pytest.raises(ParameterError, match="the page sent 1 values for 22 parameters"):
+    with pytest.raises(ParameterError, match="the page sent 1 values for 50 parameters"):
         parameters_from_ctrls([""])
 
 

@@ -12,10 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ldm_patched.modules.detection import Detection
 from ldm_patched.modules.state_dict import WeightsError
+from modules.loaded import ModelError
+from modules.model_folders import ModelFolders
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
 from modules.pipeline import Pipeline, PipelineError
 from modules.plan import ImageJob, ModelFacts, plan
+from tests.ldm_patched.tiny import TINY_REFINER, TINY_SD15, TINY_SDXL, write
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -30,11 +34,15 @@ class Watcher:
     previews: list[Any] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
     timings: dict[int, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def progress(self, job: int, step: int, steps: int, text: str, preview: Callable[[], Any] | None) -> None:
         self.steps.append((job, step))
         if preview is not None:
             self.previews.append(preview())
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def cancelled(self) -> Literal["", "skip", "stop"]:
         if self.steps[-1] != self.when:
@@ -61,9 +69,14 @@ def run(pipeline: Pipeline, wanted: Sequence[ImageJob], watcher: Watcher | None 
     return watcher
 
 
+def only(folder: Path) -> ModelFolders:
+    """Checkpoints in `folder` and nothing else."""
+    return replace(ModelFolders.under(folder), checkpoints=(folder,))
+
+
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
-    return Pipeline([MODELS / "checkpoints"], MODELS / "vae_approx")
+    return Pipeline(ModelFolders.under(MODELS))
 
 
 def test_a_picture_has_its_size_and_is_no_flat_colour(pipeline: Pipeline) -> None:
@@ -76,7 +89,7 @@ def test_a_picture_has_its_size_and_is_no_flat_colour(pipeline: Pipeline) -> Non
 
 def test_the_same_job_gives_the_same_bytes_wherever_it_stands(pipeline: Pipeline) -> None:
     four = run(pipeline, jobs(4))
-    alone = run(Pipeline([MODELS / "checkpoints"], MODELS / "vae_approx"), jobs(4)[2:3])
+    alone = run(Pipeline(ModelFolders.under(MODELS)), jobs(4)[2:3])
     assert np.array_equal(four.pictures[2], alone.pictures[2])
     assert not np.array_equal(four.pictures[1], alone.pictures[2])
 
@@ -121,6 +134,10 @@ def test_skip_in_the_middle_goes_on_with_the_next(pipeline: Pipeline) -> None:
         {"adm_scaler_negative": 3.0},
         {"adm_scaler_end": 0.9},
         {"clip_skip": 1},
+        {"guidance_rescale": 0.7},
+        {"guidance_begin": 0.5},
+        {"guidance_end": 0.5},
+        {"freeu": (1.3, 1.4, 0.9, 0.2)},
     ],
     ids=str,
 )
@@ -148,7 +165,7 @@ def test_previews_show_what_comes_of_it(pipeline: Pipeline) -> None:
 
 
 def test_without_a_preview_decoder_there_is_still_a_preview(tmp_path: Path) -> None:
-    seen = run(Pipeline([MODELS / "checkpoints"], tmp_path), jobs())
+    seen = run(Pipeline(replace(ModelFolders.under(MODELS), previews=tmp_path)), jobs())
     assert seen.previews[-1].shape == (8, 12, 3)
 
 
@@ -158,7 +175,7 @@ def test_a_layer_that_the_text_encoders_do_not_have_is_named(pipeline: Pipeline)
 
 
 def test_a_missing_model_is_named(pipeline: Pipeline) -> None:
-    with pytest.raises(PipelineError, match=r"gone\.safetensors"):
+    with pytest.raises(ModelError, match=r"gone\.safetensors"):
         run(pipeline, jobs(checkpoint="gone.safetensors"))
 
 
@@ -166,7 +183,7 @@ def test_a_missing_model_is_named(pipeline: Pipeline) -> None:
 def test_what_is_no_checkpoint_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "odd.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match=r"odd\.safetensors"):
-        run(Pipeline([tmp_path], tmp_path), jobs(checkpoint="odd.safetensors"))
+        run(Pipeline(only(tmp_path)), jobs(checkpoint="odd.safetensors"))
 
 
 def test_damaged_weights_make_no_black_picture(tmp_path: Path) -> None:
@@ -174,4 +191,164 @@ def test_damaged_weights_make_no_black_picture(tmp_path: Path) -> None:
     tensors["model.diffusion_model.out.2.bias"] = torch.full((4,), float("nan"), dtype=torch.float16)
     save_file(tensors, tmp_path / "nan.safetensors")
     with pytest.raises(PipelineError, match=r"nan\.safetensors"):
-        run(Pipeline([tmp_path], tmp_path), jobs(checkpoint="nan.safetensors"))
+        run(Pipeline(only(tmp_path)), jobs(checkpoint="nan.safetensors"))
+
+
+def for_the_miniature(found: Detection) -> Detection:
+    """A family of the tests' tiny checkpoints that reads the miniature's texts."""
+    tower = found.towers[-1]
+    numbers = found.unet.adm_channels - tower.params.projection_dim
+    wider = replace(tower, params=replace(tower.params, projection_dim=128))
+    unet = replace(found.unet, adm_channels=128 + numbers)
+    return replace(found, unet=unet, towers=(*found.towers[:-1], wider))
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> ModelFolders:
+    """The miniature, and beside it tiny models of random weights: a refiner, a second SDXL model, others."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write(folder / "refiner.safetensors", for_the_miniature(TINY_REFINER))
+    write(folder / "second.safetensors", for_the_miniature(TINY_SDXL), seed=1)
+    write(folder / "sd15.safetensors", TINY_SD15)
+    write(folder / "narrow-refiner.safetensors", TINY_REFINER)
+    models = ModelFolders.under(MODELS)
+    return replace(models, checkpoints=(*models.checkpoints, folder), vae=(folder,))
+
+
+@pytest.mark.parametrize("method", ["joint", "separate"])
+@pytest.mark.parametrize("refiner", ["refiner.safetensors", "second.safetensors"])
+@pytest.mark.parametrize("sampler", ["dpmpp_2m_sde_gpu", "heun"])
+def test_a_refiner_changes_the_end_of_a_run(several: ModelFolders, method: str, refiner: str, sampler: str) -> None:
+    pipeline = Pipeline(several)
+    plain = run(pipeline, jobs(steps=4, sampler=sampler))
+    change: dict[str, Any] = {"steps": 4, "sampler": sampler, "refiner": refiner, "swap_method": method}
+    refined = run(pipeline, jobs(**change, switch=2))
+    assert not np.array_equal(plain.pictures[0], refined.pictures[0])
+    assert refined.steps[-1] == plain.steps[-1] and refined.steps.count((0, 3)) == 1
+    # Both begin alike: the previews of the first steps are the base model's.
+    assert np.array_equal(plain.previews[0], refined.previews[0])
+    assert not np.array_equal(plain.previews[3], refined.previews[3])
+    late = run(pipeline, jobs(**change, switch=4))
+    assert np.array_equal(plain.pictures[0], late.pictures[0]), "a refiner that never gets a turn changes nothing"
+    whole = run(pipeline, jobs(**change, switch=0))
+    assert not np.array_equal(whole.pictures[0], refined.pictures[0])
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "dpmpp_2m_sde_gpu", "heun", "uni_pc", "dpmpp_3m_sde_gpu"])
+@pytest.mark.parametrize("switch", [1, 3])
+def test_joint_with_the_model_itself_is_the_plain_run(pipeline: Pipeline, sampler: str, switch: int) -> None:
+    plain = run(pipeline, jobs(steps=5, sampler=sampler))
+    joint = run(pipeline, jobs(steps=5, sampler=sampler, refiner=BUILT_IN_MODEL, switch=switch))
+    assert np.array_equal(plain.pictures[0], joint.pictures[0])
+
+
+def test_separate_with_the_model_itself_is_the_plain_run_where_a_sampler_remembers_nothing(pipeline: Pipeline) -> None:
+    plain = run(pipeline, jobs(steps=4, sampler="euler"))
+    change: dict[str, Any] = {"refiner": BUILT_IN_MODEL, "switch": 2, "swap_method": "separate"}
+    separate = run(pipeline, jobs(steps=4, sampler="euler", **change))
+    assert np.array_equal(plain.pictures[0], separate.pictures[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("sd15.safetensors", "latents differ"), ("narrow-refiner.safetensors", "text encoders"), ("gone", "not there")],
+)
+def test_what_cannot_refine_is_refused_in_words(several: ModelFolders, name: str, words: str) -> None:
+    with pytest.raises(ModelError, match=f"{name}.*{words}"):
+        run(Pipeline(several), jobs(refiner=name, switch=1))
+
+
+def test_a_change_of_refiner_or_vae_leaves_the_checkpoint_in_memory(several: ModelFolders) -> None:
+    pipeline = Pipeline(several)
+    run(pipeline, jobs())
+    assert pipeline.loaded is not None
+    checkpoint = pipeline.loaded.checkpoint
+    run(pipeline, jobs(refiner="second.safetensors", switch=1))
+    assert pipeline.loaded.checkpoint is checkpoint and pipeline.loaded.refiner is not None
+    refiner = pipeline.loaded.refiner
+    other = run(pipeline, jobs(refiner="second.safetensors", switch=1, vae="second.safetensors"))
+    assert pipeline.loaded.checkpoint is checkpoint and pipeline.loaded.refiner is refiner
+    own = run(pipeline, jobs(refiner="second.safetensors", switch=1))
+    assert not np.array_equal(other.pictures[0], own.pictures[0])
+
+
+def test_what_is_no_vae_is_refused_in_words(tmp_path: Path) -> None:
+    save_file({"decoder.conv_in.weight": torch.zeros(1)}, tmp_path / "half.safetensors")
+    folders = replace(ModelFolders.under(MODELS), vae=(tmp_path,))
+    with pytest.raises(
+        WeightsError, match=r"half\.safetensors is not a VAE.*post_quant_conv|half\.safetensors.*encoder"
+    ):
+        run(Pipeline(folders), jobs(vae="half.safetensors"))
+
+
+def some_lora(path: Path, prefix: str = "lora_unet_", width: int = 128) -> Path:
+    """A LoRA, in kohya's names, of one text projection and one attention of the miniature, strong enough to be seen."""
+    generator = torch.Generator().manual_seed(0)
+    tensors: dict[str, torch.Tensor] = {}
+    for module, rows, columns in (
+        ("middle_block_1_transformer_blocks_0_attn2_to_v", width, 192),
+        ("middle_block_1_transformer_blocks_0_attn1_to_q", width, width),
+    ):
+        name = f"{prefix}{module}"
+        tensors[f"{name}.lora_down.weight"] = torch.randn(4, columns, generator=generator)
+        tensors[f"{name}.lora_up.weight"] = 0.3 * torch.randn(rows, 4, generator=generator)
+        tensors[f"{name}.alpha"] = torch.tensor(4.0)
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture
+def with_loras(tmp_path: Path, several: ModelFolders) -> ModelFolders:
+    """The miniature with LoRAs: two that fit, one that fits nothing, one that is none."""
+    some_lora(tmp_path / "a.safetensors")
+    some_lora(tmp_path / "b.safetensors", "lora_te1_text_model_encoder_layers_0_self_attn_q_proj_not_")
+    save_file({"x": torch.zeros(1)}, tmp_path / "none.safetensors")
+    return replace(several, loras=(tmp_path,))
+
+
+def test_a_lora_changes_the_picture_by_its_strength_and_leaves_no_trace(with_loras: ModelFolders) -> None:
+    pipeline = Pipeline(with_loras)
+    plain = run(pipeline, jobs()).pictures[0]
+    full = run(pipeline, jobs(loras=(("a.safetensors", 1.0),))).pictures[0]
+    half = run(pipeline, jobs(loras=(("a.safetensors", 0.5),))).pictures[0]
+    assert not np.array_equal(plain, full) and not np.array_equal(full, half)
+    assert np.array_equal(run(pipeline, jobs()).pictures[0], plain)
+    again = run(Pipeline(with_loras), jobs(loras=(("a.safetensors", 0.5),)))
+    assert np.array_equal(again.pictures[0], half) and again.notes == []
+    twice = run(pipeline, jobs(loras=(("a.safetensors", 0.5), ("a.safetensors", 0.5))))
+    assert np.array_equal(twice.pictures[0], full)
+
+
+def test_a_second_model_takes_loras_too(with_loras: ModelFolders) -> None:
+    pipeline = Pipeline(with_loras)
+    change: dict[str, Any] = {"refiner": "second.safetensors", "switch": 0, "swap_method": "separate"}
+    plain = run(pipeline, jobs(**change)).pictures[0]
+    changed = run(pipeline, jobs(**change, loras=(("a.safetensors", 1.0),))).pictures[0]
+    assert not np.array_equal(plain, changed)
+    assert np.array_equal(run(pipeline, jobs(**change)).pictures[0], plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("gone.safetensors", "not there"), ("none.safetensors", "LoRA"), ("b.safetensors", "LoRA")]
+)
+def test_a_lora_that_cannot_be_used_is_left_out_in_words(with_loras: ModelFolders, name: str, words: str) -> None:
+    pipeline = Pipeline(with_loras)
+    seen = run(pipeline, jobs(loras=((name, 1.0), ("a.safetensors", 1.0))))
+    (note,) = seen.notes
+    assert name in note and words in note and note.endswith("The picture is made without this LoRA.")
+    assert np.array_equal(seen.pictures[0], run(pipeline, jobs(loras=(("a.safetensors", 1.0),))).pictures[0])
+
+
+def test_embeddings_stand_in_a_prompt(several: ModelFolders, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = {"clip_l": torch.randn(2, 64, generator=generator), "clip_g": torch.randn(2, 128, generator=generator)}
+    save_file(vectors, tmp_path / "charm.safetensors")
+    save_file({"clip_l": torch.zeros(1, 8), "clip_g": torch.zeros(1, 8)}, tmp_path / "narrow.safetensors")
+    pipeline = Pipeline(replace(several, embeddings=(tmp_path,)))
+    plain = run(pipeline, jobs(positive=("a red cat, meadow",)))
+    charmed = run(pipeline, jobs(positive=("a red cat, (embedding:charm:1.3), meadow",)))
+    assert not np.array_equal(plain.pictures[0], charmed.pictures[0]) and charmed.notes == []
+    missing = run(pipeline, jobs(positive=("a red cat, embedding:nothing meadow",)))
+    assert "nothing" in missing.notes[0]
+    with pytest.raises(WeightsError, match=r"narrow\.safetensors.*8.*64"):
+        run(pipeline, jobs(positive=("embedding:narrow",)))

@@ -38,6 +38,23 @@ def jobs(facts: ModelFacts = MINI, **values: Any) -> list[ImageJob]:
         ({"advanced.adm_scaler_end": 0.5}, MINI, {"adm_scaler_positive": 1.5, "adm_scaler_end": 0.5}),
         ({"base_model": "x/y.safetensors"}, MINI, {"checkpoint": "x/y.safetensors"}),
         ({"prompt": " a cat,  red. \n\n second\tline "}, MINI, {"positive": ("a cat, red", "second line")}),
+        ({"refiner_model": "r"}, MINI, {"refiner": "r", "switch": 24, "swap_method": "joint"}),
+        ({"refiner_model": "r", "refiner_switch": 0.5}, MINI, {"switch": 15}),
+        ({"refiner_model": "r", "advanced.overwrite_switch": 99}, MINI, {"switch": 30}),
+        ({"refiner_switch": 0.5, "advanced.overwrite_switch": 3}, MINI, {"refiner": "", "switch": 30}),
+        ({"advanced.vae_name": "v"}, MINI, {"vae": "v"}),
+        ({}, MINI, {"vae": "", "loras": (), "freeu": None, "guidance_rescale": 0.0}),
+        ({"advanced.freeu_enabled": True}, MINI, {"freeu": (1.01, 1.02, 0.99, 0.95)}),
+        (
+            {
+                "lora_1": {"name": "a", "weight": 0.5},
+                "lora_2": {"name": "b", "enabled": False},
+                "lora_3": {"name": "c", "weight": 0},
+                "lora_5": {"name": "e", "weight": -2},
+            },
+            MINI,
+            {"loras": (("a", 0.5), ("e", -2.0))},
+        ),
         ({"prompt": ""}, MINI, {"positive": ("",), "negative": ("",)}),
         ({"negative_prompt": "blurry"}, MINI, {"negative": ("blurry",)}),
         ({"prompt": "a\0b\x1b[31m"}, MINI, {"positive": ("a b [31m",)}),
@@ -71,7 +88,9 @@ def test_sizes_are_multiples_of_eight_near_the_ratio(ratio: str, native: int) ->
 
 
 def test_a_job_travels_as_json_unchanged(tmp_path: Any) -> None:
-    request = RunRequest("t", tuple(jobs(prompt="a\nb\n\U0001f600", image_number=2)), tmp_path, "png", "{}")
+    request = RunRequest(
+        "t", tuple(jobs(prompt="a\nb\n\U0001f600", image_number=2, lora_1={"name": "a"})), tmp_path, "png", "{}"
+    )
     header, payload = unpack(pack_run(request))
     assert header.pop("do") == "run" and payload == b""
     assert unpack_run(json.loads(json.dumps(header))) == request

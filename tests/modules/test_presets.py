@@ -23,14 +23,14 @@ def write_preset(settings: Settings, name: str, **values: Any) -> None:
 
 
 def applied(settings: Settings, name: str = "", base: GenerationParameters | None = None) -> Any:
-    return apply_preset(name, settings, ModelFiles(settings.checkpoints), base)
+    return apply_preset(name, settings, ModelFiles(settings.models.checkpoints), base)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (ROOT / "presets").glob("*.json")])
 def test_every_preset_loads_when_its_model_is_there(name: str, settings: Settings) -> None:
     values = json.loads((ROOT / "presets" / f"{name}.json").read_text())
     write_preset(settings, name, **values)
-    safetensors(settings.checkpoints[0] / values["default_model"], SDXL_NAMES)
+    safetensors(settings.models.checkpoints[0] / values["default_model"], SDXL_NAMES)
     start = applied(settings, name)
     assert start.preset == name and start.notes == ()
     assert start.parameters.base_model == values["default_model"]
@@ -45,7 +45,7 @@ def test_without_its_model_the_miniature_is_used_and_a_note_says_so(settings: Se
 
 def test_an_earlier_version_of_the_model_is_used(settings: Settings) -> None:
     old = "juggernautXL_v7Rundiffusion.safetensors"
-    safetensors(settings.checkpoints[0] / old, SDXL_NAMES)
+    safetensors(settings.models.checkpoints[0] / old, SDXL_NAMES)
     start = applied(settings)
     assert (start.preset, start.parameters.base_model, start.notes) == ("default", old, ())
     write_preset(settings, "mine", default_model="mine.safetensors")
@@ -53,7 +53,7 @@ def test_an_earlier_version_of_the_model_is_used(settings: Settings) -> None:
 
 
 def test_layers_lie_in_order(settings: Settings) -> None:
-    safetensors(settings.checkpoints[0] / JUGGERNAUT, SDXL_NAMES)
+    safetensors(settings.models.checkpoints[0] / JUGGERNAUT, SDXL_NAMES)
     layered = replace(settings, defaults={"default_cfg_scale": 8.0, "default_sample_sharpness": 5.0, "default_x": 1})
     write_preset(settings, "mine", default_cfg_scale=9.0)
     assert applied(layered).parameters.guidance_scale == 8.0
@@ -96,10 +96,19 @@ def test_a_preset_that_is_not_there_is_refused(settings: Settings) -> None:
 
 def test_settings_come_from_file_environment_and_flags(tmp_path: Path) -> None:
     (tmp_path / "config.txt").write_text(
-        json.dumps({"path_checkpoints": ["a", "/b"], "path_outputs": "out", "default_cfg_scale": 8, "strange": 1})
+        json.dumps(
+            {
+                "path_checkpoints": ["a", "/b"],
+                "path_vae": "c",
+                "path_outputs": "out",
+                "default_cfg_scale": 8,
+                "strange": 1,
+            }
+        )
     )
     found = load_settings(tmp_path, {}, {})
-    assert found.checkpoints == (tmp_path / "a", Path("/b")) and found.outputs == tmp_path / "out"
+    assert found.models.checkpoints == (tmp_path / "a", Path("/b")) and found.outputs == tmp_path / "out"
+    assert found.models.loras == (tmp_path / "models" / "loras",) and found.models.vae == (tmp_path / "c",)
     assert dict(found.defaults) == {"default_cfg_scale": 8}
     assert found.notes == ("config.txt: 'strange' is not a setting and was ignored.",)
     environ = {"path_outputs": "/env", "default_cfg_scale": "9", "HOME": "/x"}
@@ -126,3 +135,27 @@ def test_wrong_settings_are_refused_in_words(tmp_path: Path, text: str, words: s
     assert words in str(caught.value)
     with pytest.raises(SettingsError, match="port: 70000"):
         load_settings(tmp_path / "elsewhere", {"port": 70000}, {})
+
+
+def test_a_preset_sets_refiner_vae_and_loras(settings: Settings) -> None:
+    preset = {
+        "default_refiner": "r.safetensors",
+        "default_refiner_switch": 0.6,
+        "default_vae": "v.safetensors",
+        "default_overwrite_switch": 7,
+        "default_loras": [[False, "a.safetensors", 0.5], ["b.safetensors", -1]],
+    }
+    (settings.presets / "full.json").write_text(json.dumps(preset))
+    found = applied(settings, "full").parameters
+    assert (found.refiner_model, found.refiner_switch) == ("r.safetensors", 0.6)
+    assert (found.advanced.vae_name, found.advanced.overwrite_switch) == ("v.safetensors", 7)
+    assert found.loras() == (("b.safetensors", -1.0),) and found.lora_1.name == "a.safetensors"
+    after = applied(settings, "mini", found).parameters
+    assert after.loras() == () and after.refiner_model == "None", "a preset knows its model: what it leaves out is off"
+
+
+@pytest.mark.parametrize("loras", ["x", [["x"]], [["x", 1, 2, 3]], 5, [["../x.safetensors", 1]], [["x", 9]]])
+def test_wrong_loras_of_a_preset_are_named(settings: Settings, loras: object) -> None:
+    (settings.presets / "odd.json").write_text(json.dumps({"default_loras": loras}))
+    with pytest.raises(PresetError, match=r"preset odd: .*(default_loras|lora_1)"):
+        applied(settings, "odd")

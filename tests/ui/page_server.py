@@ -22,7 +22,7 @@ def home(root: Path) -> Settings:
     settings = replace(built_in_settings(root), in_browser=False)
     for name in ("pinhole-mini-base", "other"):
         side = 256 if name != "other" else 1024
-        path = settings.checkpoints[0] / f"{name}.safetensors"
+        path = settings.models.checkpoints[0] / f"{name}.safetensors"
         safetensors(path, SDXL_NAMES, {"modelspec.resolution": f"{side}x{side}"})
     settings.presets.mkdir(exist_ok=True)
     for path in (ROOT / "presets").glob("*.json"):

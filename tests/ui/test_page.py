@@ -201,7 +201,7 @@ def test_sizes_follow_the_model(visitor: Visitor, served: Served) -> None:
     page.check("#advanced_checkbox input")
     page.click("#ratio_button")
     assert page.inner_text("#aspect_ratios_selection label.selected").split()[0] == "288×224"
-    page.click("button[role=tab]:has-text('Advanced')")
+    page.click("button[role=tab]:has-text('Models')")
     page.click("#base_model input")
     page.click("ul[role=listbox] li:has-text('other')")
     page.click("button[role=tab]:has-text('Settings')")

@@ -17,7 +17,7 @@ WORDING = Wording(model_files=lambda folder: ["a.safetensors"])
 def test_each_parameter_has_a_component_that_shows_its_default(leaf: Leaf) -> None:
     with gr.Blocks():
         made = component(leaf, leaf.default, WORDING)
-    assert made.elem_id == element_id(leaf.path) and made.label == leaf.control.label
+    assert made.elem_id == element_id(leaf.path) and made.label == leaf.label
     assert made.value == leaf.control.to_browser(leaf.default)
 
 
