@@ -2,6 +2,7 @@
 
     python entry.py [flags]                    the page in the browser; --help lists the flags
     python entry.py generate --prompt "..."    a picture without the page
+    python entry.py encode FILE                prompts are encoded ahead of time
     python entry.py test [pytest arguments]    every check the project has
 
 The first lines are written so that the oldest Python can read them and say what is wrong; hence no annotations here.
@@ -27,7 +28,7 @@ def main(argv):  # noqa: ANN001, ANN201
     # type: (list[str]) -> int
     """Run the command line `argv` (without the program's name) and return the exit code."""
     command = argv[0] if argv else ""
-    if argv and command not in ("test", "generate"):
+    if argv and command not in ("test", "generate", "encode"):
         from modules import flags
 
         flags.parser().parse_args(argv)  # --help, and a misspelt flag, take no environment
@@ -47,6 +48,10 @@ def main(argv):  # noqa: ANN001, ANN201
         from modules import cli
 
         return cli.main(argv[1:])
+    if command == "encode":
+        from modules import encode
+
+        return encode.main(argv[1:])
     return open_page(argv)
 
 

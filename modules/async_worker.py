@@ -284,7 +284,7 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
     ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
     """
     store = Store(settings.data / "pinhole.sqlite3")
-    engine = LocalEngine(EngineConfig(settings.models), factory)
+    engine = LocalEngine(EngineConfig(settings.models, settings.texts), factory)
     return AsyncWorker(store, (engine,), ModelFiles(settings.models.checkpoints), settings.outputs, kind=kind)
 
 

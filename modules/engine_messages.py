@@ -24,6 +24,7 @@ class EngineConfig:
     """What an engine must know of the machine's settings."""
 
     models: ModelFolders
+    texts: Path | None = None  # the folder of encoded texts
 
 
 @dataclass(frozen=True)

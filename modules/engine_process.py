@@ -62,7 +62,7 @@ def load_pipeline(config: EngineConfig) -> PipelineLike:
     """The real pipeline. Imported here, not above: the application process must never load torch."""
     from modules.pipeline import Pipeline
 
-    pipeline: PipelineLike = Pipeline(config.models)
+    pipeline: PipelineLike = Pipeline(config.models, config.texts)
     return pipeline
 
 

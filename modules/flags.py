@@ -24,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="entry.py",
         description="Pinhole turns a sentence into a picture. Without flags it opens its page.",
-        epilog='entry.py generate --prompt "..." makes pictures without the page, and entry.py test runs every check; '
-        "entry.py generate --help says more.",
+        epilog='entry.py generate --prompt "..." makes pictures without the page, entry.py encode FILE encodes '
+        "prompts ahead of time, entry.py test runs every check; entry.py generate --help says more.",
     )
     made.add_argument("--port", type=int, metavar="N", help="the port of the page (without it: 7865 or the next free)")
     made.add_argument("--preset", metavar="NAME", help="the preset to start with (a file in the presets folder)")

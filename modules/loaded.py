@@ -12,6 +12,7 @@ from ldm_patched.modules.lora import LoraSpec, read_lora
 from ldm_patched.modules.parts import FileIdentity
 from ldm_patched.modules.patches import Patcher
 from ldm_patched.modules.sd import VAE, Checkpoint, Refiner, load_checkpoint, load_refiner, load_vae
+from ldm_patched.modules.text_cache import TextCache
 from modules.model_folders import ModelFolders
 from modules.plan import ImageJob
 from modules.previews import Preview, preview_for
@@ -79,8 +80,9 @@ class Loras:
 class Loader:
     """Loads what a job asks for, and keeps it for the next one."""
 
-    def __init__(self, folders: ModelFolders) -> None:
+    def __init__(self, folders: ModelFolders, cache: TextCache | None = None) -> None:
         self._folders = folders
+        self._cache = cache
         self._loaded: LoadedModel | None = None
         self._loras: Loras | None = None
         self._refiner_loras: Loras | None = None
@@ -136,7 +138,7 @@ class Loader:
         return self._loaded
 
     def _checkpoint(self, name: str) -> Checkpoint:
-        checkpoint = load_checkpoint(self._find("checkpoints", name))
+        checkpoint = load_checkpoint(self._find("checkpoints", name), cache=self._cache)
         if checkpoint.kind == "sdxl_refiner":
             raise ModelError(f"{name} is a refiner: it finishes pictures of another model, and cannot begin one.")
         return checkpoint
@@ -149,7 +151,7 @@ class Loader:
                 "or a second SDXL model."
             )
         params, wanted = refiner.unet.params, base.unet.params
-        pooled = base.clip.encoder.towers[-1].model.params
+        pooled = base.clip.params["clip_g"]
         if refiner.kind == "sdxl_refiner":
             fits = (params.context_dim, params.adm_channels) == (
                 pooled.width,

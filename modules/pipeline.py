@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +33,7 @@ from ldm_patched.modules.samplers import (
 )
 from ldm_patched.modules.schedulers import calculate_sigmas, choose_model_sampling
 from ldm_patched.modules.sd import Checkpoint, Refiner
+from ldm_patched.modules.text_cache import TextCache
 from modules.loaded import LoadedModel, Loader, ModelSpec
 from modules.model_folders import ModelFolders
 from modules.observer import Observer
@@ -91,9 +93,10 @@ class Stopwatch:
 class Pipeline:
     """Makes pictures of jobs and keeps the models it used last."""
 
-    def __init__(self, folders: ModelFolders) -> None:
+    def __init__(self, folders: ModelFolders, texts: Path | None = None) -> None:
+        """texts: a folder that keeps encoded texts, for the next run and the next process."""
         self._folders = folders
-        self._loader = Loader(folders)
+        self._loader = Loader(folders, None if texts is None else TextCache(texts))
 
     @property
     def loaded(self) -> LoadedModel | None:
@@ -120,9 +123,22 @@ class Pipeline:
                     return
                 watch = Stopwatch()  # loading and encoding are the first picture's
 
+    def encode(self, jobs: Sequence[ImageJob], observer: Observer) -> int:
+        """Encode the texts of jobs and make no picture; returns how many were not there yet."""
+        before = after = 0
+        for spec, group in groupby(jobs, key=ModelSpec.of):
+            batch = list(group)
+            observer.progress(batch[0].index, 0, 1, f"Loading {spec.checkpoint}", None)
+            loaded = self._loader.load(spec, observer.note)
+            before += loaded.checkpoint.clip.encoded
+            for job in batch:
+                self._prepare(loaded, job, observer)
+            after += loaded.checkpoint.clip.encoded
+        return after - before
+
     def _prepare(self, loaded: LoadedModel, job: ImageJob, observer: Observer) -> PreparedJob:
         texts = (*job.positive, *job.negative)
-        embeddings = loaded.checkpoint.clip.encoder.find_embeddings(texts, self._folders.embeddings)
+        embeddings = loaded.checkpoint.clip.find_embeddings(texts, self._folders.embeddings)
         for warning in embeddings.warnings:
             observer.note(warning)
         return _prepare(loaded, job, embeddings)

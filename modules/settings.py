@@ -39,6 +39,11 @@ class Settings:
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
 
+    @property
+    def texts(self) -> Path:
+        """The folder of encoded texts: they can be made again at any time."""
+        return self.data / "texts"
+
 
 # key in config.txt and in the environment -> field
 FOLDER_KEYS: Mapping[str, str] = MappingProxyType(

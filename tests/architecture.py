@@ -20,7 +20,7 @@ PROJECT = (*APP, "training/", "benchmarks/", "tests/")
 # line but three, and everything above may use it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("entry.py",),
-    ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py"),
+    ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py", "modules/encode.py"),
     ("modules/async_worker.py", "modules/task_run.py", "modules/engines.py", "modules/store.py"),
     ("modules/pipeline.py", "modules/loaded.py", "modules/previews.py", "modules/engine_process.py"),
     ("modules/",),

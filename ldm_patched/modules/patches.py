@@ -66,7 +66,7 @@ class Patcher:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, compute: torch.device | None = None) -> Patcher:
-        """For a checkpoint that has no patches yet. Texts that it remembers are forgotten when a tower changes."""
+        """For a checkpoint that has no patches yet. Texts are encoded anew when a tower changes."""
         towers: dict[Part, ClipText] = {tower.part: tower.model for tower in checkpoint.clip.encoder.towers}
         return cls(checkpoint.kind, checkpoint.unet, towers, checkpoint.clip, compute)
 
@@ -88,8 +88,9 @@ class Patcher:
         wanted = self._by_parameter(active)
         recipes = {own: _recipe(changes) for own, changes in wanted.items()}
         stale = [own for own in self._parameters if self._recipes.get(own, ()) != recipes.get(own, ())]
-        if self._clip is not None and any(own.part != "unet" for own in stale):
-            self._clip.forget()
+        towers_change = self._clip is not None and any(own.part != "unet" for own in stale)
+        if self._clip is not None and towers_change:
+            self._clip.weights_are(None)
         with torch.inference_mode(False), torch.no_grad():
             for own in stale:
                 if own in wanted:
@@ -97,6 +98,8 @@ class Patcher:
                 else:
                     self._restore(own)
         self._active = active
+        if self._clip is not None and towers_change:
+            self._clip.weights_are(self.recipe("clip_l", "clip_g"))
         return frozenset(own.part for own in stale)
 
     def restore(self) -> frozenset[Part]:

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ldm_patched.ldm.clip import ClipText
+from ldm_patched.ldm.clip import ClipText, ClipTextParams
 from ldm_patched.ldm.unet import UNet
 from ldm_patched.ldm.vae import AutoencoderKL
 from ldm_patched.modules.checkpoint_layout import (
@@ -42,15 +42,19 @@ from ldm_patched.modules.detection import (
     published_shapes,
 )
 from ldm_patched.modules.devices import Placement, Sizes, look, place
-from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings
-from ldm_patched.modules.sdxl_clip import SDXLClip, Tower
+from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings, find_embeddings
+from ldm_patched.modules.parts import FileIdentity, TowerPart
+from ldm_patched.modules.sdxl_clip import SDXLClip, Tower, part_of, pieces_with_embeddings
 from ldm_patched.modules.state_dict import TensorFile, WeightsError, cast, with_prefix
+from ldm_patched.modules.text_cache import TextCache
 
 LATENT_SCALES: Mapping[Kind, float] = {"sdxl": 0.13025, "sdxl_refiner": 0.13025, "sd15": 0.18215}
 """What an autoencoder's latents are multiplied by before they are noised: it brings them to unit variance."""
 
 _BLOCK = re.compile(r".*?\.\d+\.")
 _CACHED_TEXTS = 64
+ENCODING = 1
+"""Of the way from a text to its conditioning; another number wherever that changes, so that no old text is taken."""
 _WORKERS = 4
 """Threads that copy tensors out of the file: copying waits for memory pages more than it computes."""
 
@@ -58,15 +62,53 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class CLIP:
-    """The text encoders of a checkpoint, with the texts encoded last."""
+    """The text encoders of a checkpoint, loaded when a text has to be encoded, and the texts they have encoded.
 
-    def __init__(self, encoder: SDXLClip) -> None:
-        self.encoder = encoder
-        self._cache: OrderedDict[Hashable, Conditioning] = OrderedDict()
+    A text is remembered with everything that it depends on, in memory and, where there is a `TextCache`, on the disk.
+    """
 
-    def forget(self) -> None:
-        """Forget the encoded texts: the weights of a text encoder are about to change."""
-        self._cache.clear()
+    def __init__(
+        self,
+        load: Callable[[], SDXLClip],
+        params: Mapping[TowerPart, ClipTextParams],
+        device: torch.device,
+        identity: Hashable = None,
+        cache: TextCache | None = None,
+    ) -> None:
+        """load: reads the encoders, which have these params. identity: of their weights, of plain values, and of all
+        else that their results depend on; without one nothing is kept on the disk.
+        """
+        self.params = params
+        self._load = load
+        self._encoder: SDXLClip | None = None
+        self._device = device
+        self._identity = identity
+        self._disk = cache if identity is not None else None
+        self._recipe: Hashable = ()
+        self.encoded = 0
+        """How many texts have been encoded so far."""
+        self._memory: OrderedDict[Hashable, Conditioning] = OrderedDict()
+
+    @property
+    def encoder(self) -> SDXLClip:
+        """The encoders; loaded now if they have not been."""
+        if self._encoder is None:
+            self._encoder = self._load()
+        return self._encoder
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the encoders are in memory."""
+        return self._encoder is not None
+
+    def weights_are(self, recipe: Hashable) -> None:
+        """What is merged into the encoders: texts are remembered for each recipe. None: it is just being changed."""
+        self._recipe = recipe
+
+    def find_embeddings(self, texts: Sequence[str], folders: Sequence[Path]) -> Embeddings:
+        """The embeddings that texts name, from files in folders or below; see `embeddings.find_embeddings`."""
+        widths = {part: params.width for part, params in self.params.items()}
+        return find_embeddings(pieces_with_embeddings(texts), folders, widths)
 
     def encode(
         self, texts: Sequence[str], clip_skip: int = 2, top_k: int = 1, embeddings: Embeddings = NO_EMBEDDINGS
@@ -80,13 +122,22 @@ class CLIP:
         return join_texts([self._encode(text, clip_skip, embeddings) for text in texts], top_k)
 
     def _encode(self, text: str, clip_skip: int, embeddings: Embeddings) -> Conditioning:
-        key = (text, clip_skip, embeddings.used_in(text))
-        if key not in self._cache:
-            self._cache[key] = self.encoder.encode(text, clip_skip, embeddings)
-            if len(self._cache) > _CACHED_TEXTS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
+        if self._recipe is None:
+            return self._new(text, clip_skip, embeddings)
+        key = (self._identity, self._recipe, text, clip_skip, embeddings.used_in(text))
+        if key not in self._memory:
+            found = None if self._disk is None else self._disk.get(key, self._device)
+            self._memory[key] = found or self._new(text, clip_skip, embeddings)
+            if found is None and self._disk is not None:
+                self._disk.put(key, self._memory[key])
+            if len(self._memory) > _CACHED_TEXTS:
+                self._memory.popitem(last=False)
+        self._memory.move_to_end(key)
+        return self._memory[key]
+
+    def _new(self, text: str, clip_skip: int, embeddings: Embeddings) -> Conditioning:
+        self.encoded += 1
+        return self.encoder.encode(text, clip_skip, embeddings)
 
 
 class VAE:
@@ -157,20 +208,27 @@ class Checkpoint:
     metadata: Mapping[str, str]
 
 
-def load_checkpoint(path: Path, placement: Placement | None = None) -> Checkpoint:
-    """Load a single-file checkpoint of SDXL, its refiner or SD 1.5, of any width.
+def load_checkpoint(path: Path, placement: Placement | None = None, cache: TextCache | None = None) -> Checkpoint:
+    """Load a single-file checkpoint of SDXL, its refiner or SD 1.5, of any width; its text encoders when they are used.
 
-    placement: where to and in which dtypes; by default the policy of `devices` decides. Raises WeightsError with a
-    message that names the file, what it looks like and what was expected.
+    placement: where to and in which dtypes; by default the policy of `devices` decides. cache: keeps encoded texts
+    beyond this process. Raises WeightsError with a message that names the file, what it looks like and what was
+    expected.
     """
     file, found, skeleton, placement = _open(path, placement)
-    towers = _load_towers(file, found, skeleton, placement)
     unet = _fill(skeleton.unet, file, UNET_PREFIX, unet_from_published, (placement.device, placement.unet))
+    clip = CLIP(
+        lambda: SDXLClip(_load_towers(file, found, skeleton, placement)),
+        {part_of(tower.params): tower.params for tower in found.towers},
+        placement.device,
+        (FileIdentity.of(path), str(placement.towers), placement.device.type, ENCODING),
+        cache,
+    )
     vae = _fill(skeleton.vae, file, VAE_PREFIX, dict, (placement.device, placement.vae))
     return Checkpoint(
         kind=found.kind,
         unet=unet,
-        clip=CLIP(SDXLClip(towers)),
+        clip=clip,
         vae=VAE(vae, LATENT_SCALES[found.kind]),
         prediction=found.prediction,
         zero_terminal_snr=found.zero_terminal_snr,

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ldm_patched.ldm.clip import ClipText
+from ldm_patched.ldm.clip import ClipText, ClipTextParams
 from ldm_patched.modules.conditioning import Conditioning
-from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings, find_embeddings
+from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings
 from ldm_patched.modules.parts import TowerPart
 from ldm_patched.modules.tokenizer import Tokenizer
 
@@ -78,6 +77,11 @@ def token_weights(text: str) -> list[tuple[str, float]]:
             position += 1
     _append(pieces, symbols[begin:], weights[-1])
     return pieces
+
+
+def pieces_with_embeddings(texts: Iterable[str]) -> list[str]:
+    """The pieces of texts in which an embedding may be named, without weights and brackets."""
+    return [piece for text in texts if "embedding:" in text.lower() for piece, _ in token_weights(text)]
 
 
 def _append(pieces: list[tuple[str, float]], piece: str, weight: float) -> None:
@@ -193,6 +197,11 @@ def _check_length(tokens: int) -> None:
 # Towers
 
 
+def part_of(params: ClipTextParams) -> TowerPart:
+    """Which of the published towers has these parameters: OpenAI's has the cheaper activation."""
+    return "clip_l" if params.activation == "quick_gelu" else "clip_g"
+
+
 @dataclass(frozen=True)
 class Tower:
     """A text tower and how its published model uses it.
@@ -206,8 +215,8 @@ class Tower:
 
     @property
     def part(self) -> TowerPart:
-        """Which of the published towers it is: OpenAI's has the cheaper activation."""
-        return "clip_l" if self.model.params.activation == "quick_gelu" else "clip_g"
+        """Which of the published towers it is."""
+        return part_of(self.model.params)
 
     def encode(
         self, rows: Tensor, ends: Tensor, clip_skip: int, vectors: Tensor | None = None
@@ -242,14 +251,6 @@ class SDXLClip:
             raise ValueError(f"the text encoders of a model share one vocabulary; these have {sorted(rows)} tokens")
         self.towers = tuple(towers)
         self.tokenizer = Tokenizer(rows.pop())
-
-    def find_embeddings(self, texts: Sequence[str], folders: Sequence[Path]) -> Embeddings:
-        """The embeddings that texts name, from files in folders or below.
-
-        Raises WeightsError for a file that does not fit these towers; names that are not there are its warnings.
-        """
-        pieces = [piece for text in texts if "embedding:" in text.lower() for piece, _ in token_weights(text)]
-        return find_embeddings(pieces, folders, {tower.part: tower.model.params.width for tower in self.towers})
 
     def tokenize_with_weights(self, text: str, embeddings: Embeddings = NO_EMBEDDINGS) -> list[Chunk]:
         """The chunks of a text, at least one."""

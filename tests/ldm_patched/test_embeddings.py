@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,16 @@ def tower(width: int, projection: int) -> Tower:
 
 SMALL, LARGE = tower(64, 0), tower(128, 32)
 SDXL, SD15, REFINER = SDXLClip([SMALL, LARGE]), SDXLClip([SMALL]), SDXLClip([LARGE])
+PARAMS = {each.part: each.model.params for each in (SMALL, LARGE)}
+
+
+def named_by(encoder: SDXLClip, texts: Sequence[str], folders: Sequence[Path]) -> Embeddings:
+    params = {each.part: each.model.params for each in encoder.towers}
+    return CLIP(lambda: encoder, params, torch.device("cpu")).find_embeddings(texts, folders)
+
+
+def named(texts: Sequence[str], folders: Sequence[Path]) -> Embeddings:
+    return named_by(SDXL, texts, folders)
 
 
 def vectors(count: int, seed: int = 0) -> dict[str, Tensor]:
@@ -75,7 +85,7 @@ def ids(text: str) -> list[int]:
 
 def test_vectors_stand_where_the_word_stood(folder: Path) -> None:
     text = "a embedding:charm, cat"
-    embeddings = SDXL.find_embeddings([text], [folder])
+    embeddings = named([text], [folder])
     assert embeddings.warnings == ()
     rows: dict[str, list[int | Tensor]] = {
         key: [*ids("a"), *tensor, *ids(", cat")] for key, tensor in vectors(3, 1).items()
@@ -91,13 +101,13 @@ def test_a_vector_of_the_table_equals_its_token(tmp_path: Path) -> None:
     table = {"clip_l": SMALL.model.token_embedding.weight[token], "clip_g": LARGE.model.token_embedding.weight[token]}
     save(tmp_path / "copy.safetensors", {key: vector.clone() for key, vector in table.items()})
     text = "red (embedding:copy:1.4) dog"
-    found = SDXL.find_embeddings([text], [tmp_path])
+    found = named([text], [tmp_path])
     assert torch.equal(encode(text, found), SDXL.encode("red (in:1.4) dog", 1)[0][0])
 
 
 def test_weights_count_for_every_vector(folder: Path) -> None:
     text = "red (embedding:charm:1.5)"
-    embeddings = SDXL.find_embeddings([text], [folder])
+    embeddings = named([text], [folder])
     weighted, plain, empty = (encode(t, embeddings) for t in (text, "red embedding:charm", ""))
     begin = 1 + len(ids("red"))
     expected = plain.clone()
@@ -108,7 +118,7 @@ def test_weights_count_for_every_vector(folder: Path) -> None:
 
 def test_long_embeddings_are_divided_and_short_ones_moved(folder: Path) -> None:
     words = "a " * (ROOM - 2)
-    embeddings = SDXL.find_embeddings(["embedding:charm embedding:long"], [folder])
+    embeddings = named(["embedding:charm embedding:long"], [folder])
     moved = SDXL.tokenize_with_weights(words + "embedding:charm", embeddings)
     assert [len(chunk.tokens) for chunk in moved] == [ROOM - 2, 3]
     divided = SDXL.tokenize_with_weights(words + "embedding:long", embeddings)
@@ -134,7 +144,7 @@ def test_long_embeddings_are_divided_and_short_ones_moved(folder: Path) -> None:
     ],
 )
 def test_how_names_are_read(folder: Path, text: str, words: list[str | int]) -> None:
-    embeddings = SDXL.find_embeddings([text], [folder])
+    embeddings = named([text], [folder])
     assert len(embeddings.warnings) == words.count("missing")
     found: list[int] = [token for chunk in SDXL.tokenize_with_weights(text, embeddings) for token in chunk.tokens]
     expected: list[int | None] = []
@@ -147,7 +157,7 @@ def test_how_names_are_read(folder: Path, text: str, words: list[str | int]) -> 
 def test_a_folder_and_brackets_belong_to_a_name(folder: Path) -> None:
     (folder / "styles" / "ink (v2).safetensors").rename(folder / "styles" / "ink(v2).safetensors")
     for text in (r"embedding:styles/ink\(v2\)", r"(embedding:ink\(v2\):1.2)", r"embedding:styles\ink\(v2\)"):
-        assert SDXL.find_embeddings([text], [folder]).warnings == ()
+        assert named([text], [folder]).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +165,7 @@ def test_a_folder_and_brackets_belong_to_a_name(folder: Path) -> None:
 )
 def test_names_lead_nowhere_but_into_the_folder(folder: Path, name: str) -> None:
     text = f"cat embedding:{name} dog"
-    embeddings = SDXL.find_embeddings([text, text], [folder])
+    embeddings = named([text, text], [folder])
     (warning,) = embeddings.warnings
     assert name in warning and "used without it" in warning
     assert ("Python pickle" in warning) == (name == "old")
@@ -163,8 +173,8 @@ def test_names_lead_nowhere_but_into_the_folder(folder: Path, name: str) -> None
 
 
 def test_a_text_without_names_looks_at_no_folder(tmp_path: Path) -> None:
-    assert SDXL.find_embeddings(["a cat"], [tmp_path / "none"]) == Embeddings({})
-    assert SDXL.find_embeddings(["embedding:x"], [tmp_path / "none"]).warnings
+    assert named(["a cat"], [tmp_path / "none"]) == Embeddings({})
+    assert named(["embedding:x"], [tmp_path / "none"]).warnings
 
 
 def test_the_first_folder_wins_and_the_outer_file(folder: Path, tmp_path: Path) -> None:
@@ -172,7 +182,7 @@ def test_the_first_folder_wins_and_the_outer_file(folder: Path, tmp_path: Path) 
     (other / "inner").mkdir(parents=True)
     for place, count in ((other / "charm", 5), (other / "inner" / "new", 6), (other / "new", 7)):
         save(place.with_suffix(".safetensors"), vectors(count))
-    found = SDXL.find_embeddings(["embedding:charm embedding:new"], [folder, other]).found
+    found = named(["embedding:charm embedding:new"], [folder, other]).found
     assert {name: embedding.count for name, embedding in found.items()} == {"charm": 3, "new": 7}
 
 
@@ -189,7 +199,7 @@ def test_the_first_folder_wins_and_the_outer_file(folder: Path, tmp_path: Path) 
 )
 def test_layouts_of_files(tmp_path: Path, clip: SDXLClip, tensors: dict[str, Tensor], count: int) -> None:
     save(tmp_path / "x.safetensors", tensors)
-    found = clip.find_embeddings(["embedding:x"], [tmp_path])
+    found = named_by(clip, ["embedding:x"], [tmp_path])
     assert found.found["x"].count == count
     assert torch.isfinite(encode("embedding:x", found, clip)).all()
 
@@ -220,7 +230,7 @@ def test_a_file_that_does_not_fit_is_refused_in_words(
 ) -> None:
     save(tmp_path / "x.safetensors", tensors)
     with pytest.raises(WeightsError, match=r"^x\.safetensors .*" + words):
-        clip.find_embeddings(["embedding:x"], [tmp_path])
+        named_by(clip, ["embedding:x"], [tmp_path])
 
 
 def test_encoded_texts_are_remembered_by_the_files_they_use(folder: Path) -> None:
@@ -231,14 +241,14 @@ def test_encoded_texts_are_remembered_by_the_files_they_use(folder: Path) -> Non
             encoded.append(text)
             return super().encode(text, clip_skip, embeddings)
 
-    clip = CLIP(Counting([SMALL, LARGE]))
+    clip = CLIP(lambda: Counting([SMALL, LARGE]), PARAMS, torch.device("cpu"))
     text = "embedding:charm cat"
-    before = clip.encode([text], embeddings=SDXL.find_embeddings([text], [folder]))[0][0]
-    clip.encode([text, "dog"], embeddings=SDXL.find_embeddings([text], [folder]))
+    before = clip.encode([text], embeddings=named([text], [folder]))[0][0]
+    clip.encode([text, "dog"], embeddings=named([text], [folder]))
     clip.encode(["dog"])
     assert encoded == [text, "dog"]
     save(folder / "Charm.safetensors", vectors(4, 9))
-    after = clip.encode([text], embeddings=SDXL.find_embeddings([text], [folder]))[0][0]
+    after = clip.encode([text], embeddings=named([text], [folder]))[0][0]
     assert encoded == [text, "dog", text]
     assert not torch.equal(before, after)
     assert torch.equal(clip.encode([text])[0][0], clip.encode(["cat"])[0][0])

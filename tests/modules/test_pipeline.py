@@ -352,3 +352,25 @@ def test_embeddings_stand_in_a_prompt(several: ModelFolders, tmp_path: Path) -> 
     assert "nothing" in missing.notes[0]
     with pytest.raises(WeightsError, match=r"narrow\.safetensors.*8.*64"):
         run(pipeline, jobs(positive=("embedding:narrow",)))
+
+
+def test_a_text_that_was_encoded_once_needs_no_text_encoders(tmp_path: Path) -> None:
+    models = ModelFolders.under(MODELS)
+    cold, plain = Pipeline(models, tmp_path), Pipeline(models)
+    wanted = jobs(positive=("a red cat, (meadow:1.2)",))
+    first = run(cold, wanted).pictures[0]
+    assert np.array_equal(first, run(plain, wanted).pictures[0])
+    warm = Pipeline(models, tmp_path)  # as in a new process
+    assert np.array_equal(run(warm, wanted).pictures[0], first)
+    assert np.array_equal(run(warm, jobs(positive=("a red cat, (meadow:1.2)",), seed=8)).pictures[0], first) is False
+    assert warm.loaded is not None and not warm.loaded.checkpoint.clip.loaded
+    run(warm, jobs(positive=("something new",)))
+    assert warm.loaded.checkpoint.clip.loaded
+
+
+@pytest.mark.parametrize("change", [{"clip_skip": 1}, {"positive": ("a blue cat, meadow",)}], ids=str)
+def test_an_encoded_text_is_taken_for_no_other(tmp_path: Path, change: dict[str, Any]) -> None:
+    models = ModelFolders.under(MODELS)
+    run(Pipeline(models, tmp_path), jobs())
+    warm = run(Pipeline(models, tmp_path), jobs(**change)).pictures[0]
+    assert np.array_equal(warm, run(Pipeline(models), jobs(**change)).pictures[0])
