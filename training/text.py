@@ -43,6 +43,8 @@ VISION = ClipVisionParams(
 KEPT_PATCHES = 0.5
 # The hidden state that the UNet is told, counted from the last layer.
 CLIP_SKIP = 2
+# Share of the batches that show pictures. The others are words alone, which are examined at a fraction of the cost.
+SHOWN = 0.3
 # Mean and deviation that CLIP's pictures are normalised with.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -94,15 +96,15 @@ class Examiner(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, sum(QUESTIONS.values())) for name, width in widths.items()})
 
     def forward(self, vectors: Mapping[str, Tensor], answers: Tensor) -> Tensor:
-        """Mean cross-entropy of all questions over all vectors [n, width]. answers: [n, questions]."""
+        """Mean cross-entropy of all questions over the vectors [n, width] that are there. answers: [n, questions]."""
         total = answers.new_zeros((), dtype=torch.float32)
-        for name, head in self.heads.items():
-            vector = vectors[name].float()
-            logits = head(F.layer_norm(vector, vector.shape[-1:]))
+        for name, vector in vectors.items():
+            single = vector.float()
+            logits = self.heads[name](F.layer_norm(single, single.shape[-1:]))
             parts = logits.split(list(QUESTIONS.values()), dim=1)
             for question, part in enumerate(parts):
                 total = total + F.cross_entropy(part, answers[:, question])
-        return total / (len(self.heads) * len(QUESTIONS))
+        return total / (len(vectors) * len(QUESTIONS))
 
 
 class Family(nn.Module):
@@ -149,12 +151,13 @@ class Pictures:
         self.filler = tokenizer.encode(FILLER)
         self.rng = random.Random(seed)
 
-    def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Pixels [count, 3, h, w], ids for the small and the large tower [count, longest], end positions [count],
-        answers [count, questions].
+    def batch(self, count: int, shown: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Pixels [count, 3, h, w] (none unless shown), ids for the small and the large tower [count, longest], end
+        positions [count], answers [count, questions].
         """
         chosen = [self.rng.randrange(len(self.captions)) for _ in range(count)]
-        pixels = torch.from_numpy(np.stack([self.images[i] for i in chosen])).permute(0, 3, 1, 2).float().div_(255)
+        images = np.stack([self.images[i] for i in (chosen if shown else [])] or [self.images[0]])
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
         pixels = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
         texts = [self.rng.choice(self.captions[i]) for i in chosen]
         rows = [[token for word in self.tokenizer.encode(text) for token in word] for text in texts]
@@ -215,20 +218,25 @@ def main() -> None:
     pictures = Pictures(args.data, Tokenizer(VOCABULARY), seed=run.step)
 
     def batch() -> Tensor:
-        pixels, small, large, ends, answers = pictures.batch(args.batch)
+        shown = pictures.rng.random() < SHOWN
+        pixels, small, large, ends, answers = pictures.batch(args.batch, shown)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            image = masked_vector(family.vision, pixels)
             small_states, from_small = family.small(family.small.embed(small), ends, CLIP_SKIP)
             large_states, from_large = family.large(family.large.embed(large), ends, CLIP_SKIP)
-        losses = (contrast(vector.float(), image.float(), family.logit_scale) for vector in (from_small, from_large))
         vectors = {
             "small": from_small,
             "large": from_large,
-            "vision": image,
             "small states": mean_state(small_states, ends),
             "large states": mean_state(large_states, ends),
         }
-        examined: Tensor = family.examiner(vectors, answers)
+        examined: Tensor
+        if not shown:
+            examined = family.examiner(vectors, answers)
+            return examined
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            image = masked_vector(family.vision, pixels)
+        losses = (contrast(vector.float(), image.float(), family.logit_scale) for vector in (from_small, from_large))
+        examined = family.examiner({**vectors, "vision": image}, answers)
         return sum(losses, torch.zeros(())) / 2 + examined
 
     for _ in run.train(batch, minutes=args.minutes, save_every=250):
