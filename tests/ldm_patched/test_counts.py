@@ -24,7 +24,7 @@ class Operations(TorchDispatchMode):
     """Counts what a processor would be given to do."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(
