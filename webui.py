@@ -117,6 +117,12 @@ class Handlers:
         if self._owns(request, task_id):
             self.worker.stop(task_id)
 
+    def retry(self, request: gr.Request, task_id: str) -> Iterator[Update]:
+        """Lets a task of this browser that was stopped or failed go on with its missing pictures, and shows it."""
+        if self._owns(request, task_id):
+            self.worker.retry(task_id)
+            yield from self.show(task_id)
+
     def skip(self, request: gr.Request, task_id: str) -> None:
         """Leaves the picture that is being made and goes on with the next."""
         if self._owns(request, task_id):
@@ -268,6 +274,7 @@ def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTM
     # Not queued: they must get through while everything else is busy.
     bar.stop.click(handlers.stop, bar.task, None, queue=False, **known, **EVENT)
     bar.skip.click(handlers.skip, bar.task, None, queue=False, **known, **EVENT)
+    bar.retry.click(handlers.retry, bar.task, stage, **known, **EVENT)
     remembered: dict[str, Any] = {"js": "() => [pinhole.rememberedTask()]"}
     bar.resume.click(handlers.resume, bar.task, stage, **remembered, **EVENT)
     page.load(handlers.resume, bar.task, stage, **remembered, **EVENT)

@@ -17,6 +17,7 @@ class PromptBar:
     stop: gr.Button
     skip: gr.Button
     resume: gr.Button
+    retry: gr.Button
     advanced: gr.Checkbox
     task: gr.Textbox
 
@@ -40,5 +41,6 @@ def build(panel: Panel) -> PromptBar:
             scale=0,
         )
     resume = gr.Button("Resume", visible="hidden", elem_id="resume_button")
+    retry = gr.Button("Make the rest", visible="hidden", elem_id="retry_button")
     task = gr.Textbox("", visible="hidden", elem_id="task_box", label="Task")
-    return PromptBar(generate, stop, skip, resume, advanced, task)
+    return PromptBar(generate, stop, skip, resume, retry, advanced, task)

@@ -143,6 +143,21 @@ def test_stop_touches_nobody_else(visitor: Visitor, another: Visitor, served: Se
     wait_idle(page)
 
 
+def test_what_was_stopped_goes_on_when_asked(visitor: Visitor, served: Served) -> None:
+    page = visitor.open(served)
+    ask(page, "pace=0.1 a red cat")
+    page.wait_for_selector("#canvas .tile img.final")
+    page.click("#stop_button")
+    wait_idle(page)
+    before = task(page)
+    assert page.locator("#canvas .tile").count() == 1
+    page.click("#canvas .rest")
+    assert not page.is_visible("#canvas .rest")
+    page.wait_for_function("document.querySelectorAll('#canvas .tile img.final').length === 2")
+    wait_idle(page)
+    assert task(page) == before and not page.is_visible("#canvas .rest")
+
+
 def test_a_closed_tab_stops_nothing(visitor: Visitor, served: Served) -> None:
     page = visitor.open(served)
     ask(page, "pace=0.1 a red cat")

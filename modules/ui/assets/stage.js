@@ -5,6 +5,7 @@ import { heard, startWatching, stopWatching } from "./connection.js";
 const IDLE = { task: "", state: "idle", pictures: [], count: 0, width: 1, height: 1, percent: 0, text: "", eta: null,
   preview: null, working: null, note: "", message: "", level: "" };
 const LIVE = new Set(["sending", "waiting", "running"]);
+const ENDED = new Set(["stopped", "failed"]);
 const GAP = 12;
 const MAX_ENLARGEMENT = 3;
 const SKIP_SHOWN_MS = 1500;
@@ -60,6 +61,7 @@ class Stage {
     this.sentence = root.querySelector(".sentence");
     this.eta = root.querySelector(".eta");
     this.notice = root.querySelector(".notice");
+    root.querySelector(".rest").addEventListener("click", () => this.makeTheRest());
     this.view = IDLE;
     this.before = null;
     this.title = document.title || "Pinhole";
@@ -154,9 +156,16 @@ class Stage {
     if (root.dataset.asked === "skip" && performance.now() - this.askedAt > SKIP_SHOWN_MS) delete root.dataset.asked;
     const { asked } = root.dataset;
     if (!(live && asked)) this.sentence.textContent = view.text || (live || view.message ? "" : HINT);
+    this.root.classList.toggle("has-rest", ENDED.has(view.state) && view.pictures.length < view.count);
     this.eta.textContent = live && view.eta !== null && !asked ? `about ${duration(view.eta)} left` : "";
     this.notify(view.message || view.note, view.message ? view.level : "info");
     document.title = live && percent > 0 ? `${percent} % · ${this.title}` : this.title;
+  }
+
+  // A task that was stopped or failed goes on with the pictures that are missing.
+  makeTheRest() {
+    this.show({ ...this.view, state: "waiting", percent: 0, text: "Waiting …", message: "" });
+    document.querySelector("#retry_button")?.click();
   }
 
   say(text) {
