@@ -204,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the miniature's text and image towers.")
     parser.add_argument("--data", type=Path, required=True, help="folder of 64-pixel pictures")
     parser.add_argument("--run", type=Path, required=True, help="file that holds the resumable state")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1.5e-3)
