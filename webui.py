@@ -162,7 +162,7 @@ class Handlers:
 
     def files_listed(self, paths: Sequence[str], *chosen: str) -> list[Update]:
         """What lies in the model folders now, for each of these parameters; what is chosen stays chosen."""
-        wording = self.wording(self.settings.preset)
+        wording = Wording(model_files=self.library.names)
         return [
             gr.update(choices=choices_of(leaf(path), wording, value)) for path, value in zip(paths, chosen, strict=True)
         ]

@@ -202,3 +202,12 @@ def test_a_form_of_impossible_values_is_answered_by_words_not_by_an_error(client
     with client.stream("GET", "/gradio_api/queue/data?session_hash=s") as stream:
         text = "".join(stream.iter_text())
     assert "is not one of Quality, Speed" in text
+
+
+def test_new_files_are_listed_and_what_is_chosen_stays(handlers: webui.Handlers) -> None:
+    folder = handlers.settings.models.loras[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors(folder / "fresh.safetensors", ["a.lora_up.weight"])
+    models, loras = handlers.files_listed(["base_model", "lora_1.name"], "gone.safetensors", "None")
+    assert ("gone.safetensors", "gone.safetensors") in models["choices"]
+    assert loras["choices"] == [("None", "None"), ("fresh.safetensors", "fresh.safetensors")]
