@@ -119,9 +119,17 @@ class Handlers:
 
     def retry(self, request: gr.Request, task_id: str) -> Iterator[Update]:
         """Lets a task of this browser that was stopped or failed go on with its missing pictures, and shows it."""
-        if self._owns(request, task_id):
-            self.worker.retry(task_id)
+        try:
+            owned = self._owns(request, task_id)
+            if owned:
+                self.worker.retry(task_id)
+        except StoreError as error:
+            yield gr.update(value=refused(str(error)))
+            return
+        if owned:
             yield from self.show(task_id)
+        else:
+            yield gr.update(value=refused("This task is no longer in the queue."))
 
     def skip(self, request: gr.Request, task_id: str) -> None:
         """Leaves the picture that is being made and goes on with the next."""

@@ -119,7 +119,9 @@ class Loader:
             return before
         self._loaded = None  # what is not needed any more goes before anything new comes
         checkpoint = before.checkpoint if before is not None and before.spec.checkpoint == spec.checkpoint else None
-        refiner = before.refiner if before is not None and before.spec.refiner == spec.refiner else None
+        # A refiner that is, or was, the base model itself shares its network, with whatever is merged into that.
+        apart = before is not None and spec.checkpoint != spec.refiner == before.spec.refiner != before.spec.checkpoint
+        refiner = before.refiner if before is not None and apart else None
         before = None
         if checkpoint is None:
             self._loras = None

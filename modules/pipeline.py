@@ -21,6 +21,7 @@ from ldm_patched.ldm.unet import UNet
 from ldm_patched.modules.conditioning import SizeVectors, refiner_vector, size_vectors
 from ldm_patched.modules.embeddings import Embeddings
 from ldm_patched.modules.hooks import FreeU
+from ldm_patched.modules.latent_format import AS_THE_VAE_S
 from ldm_patched.modules.model_sampling import ModelSampling
 from ldm_patched.modules.sample import InterruptibleDenoiser, prepare_noise, sample
 from ldm_patched.modules.samplers import (
@@ -34,6 +35,7 @@ from ldm_patched.modules.samplers import (
 from ldm_patched.modules.schedulers import calculate_sigmas, choose_model_sampling
 from ldm_patched.modules.sd import Checkpoint, Refiner
 from ldm_patched.modules.text_cache import TextCache
+from modules.choices import MAX_SEED
 from modules.loaded import LoadedModel, Loader, ModelSpec
 from modules.model_folders import ModelFolders
 from modules.observer import Observer
@@ -272,6 +274,8 @@ def _parts(
     base = guided(checkpoint.unet, model_sampling, prepared.base, freeu)
     if refiner is None or prepared.refiner is None:
         return [_Part(base, sigmas, 0, job.seed)]
+    if model_sampling.latent_format is not AS_THE_VAE_S and refiner.unet is not checkpoint.unet:
+        raise PipelineError(f"The scheduler {job.scheduler} is for one kind of model only: choose no refiner with it.")
     # A schedule may have fewer steps than were asked for: the switch keeps its place in the run.
     switch = round(job.switch / job.steps * (len(sigmas) - 1))
     low = guided(refiner.unet, _parametrisation(refiner, job), prepared.refiner, None)
@@ -279,8 +283,9 @@ def _parts(
         return [_Part(SwitchingDenoiser(base, low, sigmas[switch]), sigmas, 0, job.seed)]
     if switch == 0:
         return [_Part(low, sigmas, 0, job.seed)]
-    # Another seed for the second part: its noise would else be that of the first part, once more.
-    return [_Part(base, sigmas[: switch + 1], 0, job.seed), _Part(low, sigmas[switch:], switch, job.seed + 1)]
+    # A seed that is no job's for the second part: its noise would else be the first part's, or another picture's.
+    second = _Part(low, sigmas[switch:], switch, job.seed + MAX_SEED + 1)
+    return [_Part(base, sigmas[: switch + 1], 0, job.seed), second]
 
 
 def _parametrisation(network: Checkpoint | Refiner, job: ImageJob) -> ModelSampling:
@@ -290,8 +295,8 @@ def _parametrisation(network: Checkpoint | Refiner, job: ImageJob) -> ModelSampl
 def _decode(loaded: LoadedModel, latent: Tensor) -> Picture:
     pixels = loaded.vae.decode(latent)[0].permute(1, 2, 0)
     if not bool(torch.isfinite(pixels).all()):
-        raise PipelineError(
-            f"{loaded.spec.checkpoint} gave no picture but invalid numbers (NaN): its weights are damaged."
-        )
+        spec = loaded.spec
+        makers = " or ".join(dict.fromkeys(filter(None, (spec.checkpoint, spec.refiner, spec.vae))))
+        raise PipelineError(f"{makers} gave no picture but invalid numbers (NaN): its weights are damaged.")
     picture: Picture = (pixels * 255.0).round().to(torch.uint8).cpu().numpy()
     return picture

@@ -81,6 +81,11 @@ def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
     mode = MODES[parameters.performance_selection]
     parameters = parameters.with_values(mode.overrides) if mode.overrides else parameters
     advanced = parameters.advanced
+    if advanced.guidance_begin > advanced.guidance_end:
+        raise PlanError(
+            f"Guidance begins at {advanced.guidance_begin:g} and ends at {advanced.guidance_end:g}: "
+            "it must end after it begins. For none at all, set the guidance scale to 1."
+        )
     width, height = picture_size(parameters, facts)
     steps = advanced.overwrite_step if advanced.overwrite_step > 0 else mode.steps
     freeu = (advanced.freeu_b1, advanced.freeu_b2, advanced.freeu_s1, advanced.freeu_s2)

@@ -43,6 +43,9 @@ PRESET_KEYS: Mapping[str, str] = MappingProxyType(
 )
 LORAS = "default_loras"
 PREVIOUS_MODELS = "previous_default_models"
+BELONGS_TO_MODEL = frozenset(
+    {"default_refiner", "default_refiner_switch", "default_overwrite_switch", "default_vae", LORAS}
+)
 
 
 class PresetError(ValueError):
@@ -113,7 +116,9 @@ def apply_preset(
         f"{parameters.base_model} is not in {' or '.join(str(folder) for folder in models.folders)}: "
         "the built-in miniature model is used instead. It makes small pictures of simple things."
     )
-    return StartingPoint(_applied({**merged, **mini}, MINI_PRESET, base), MINI_PRESET, (note,))
+    # What belongs to the model that is missing would not fit this one.
+    kept = {key: value for key, value in merged.items() if key not in BELONGS_TO_MODEL}
+    return StartingPoint(_applied({**kept, **mini}, MINI_PRESET, base), MINI_PRESET, (note,))
 
 
 def _config_layer(settings: Settings) -> dict[str, Any]:

@@ -263,16 +263,20 @@ def load_vae(path: Path, like: VAE) -> VAE:
     shapes = {name.removeprefix(prefix): info.shape for name, info in file.infos.items() if name.startswith(prefix)}
     try:
         params = detect_vae(shapes)
-    except (KeyError, Unusual) as error:
-        what = str(error) if isinstance(error, Unusual) else f"has no tensor {prefix}{error.args[0]}"
+    except (KeyError, Unusual, IndexError, ZeroDivisionError) as error:
+        missing = f"has no tensor {prefix}{error.args[0]}" if isinstance(error, KeyError) else "has impossible sizes"
+        what = str(error) if isinstance(error, Unusual) else missing
         raise WeightsError(f"{path.name} is not a VAE of the kind that is used here: it {what}") from error
     if params.latent_channels != like.model.params.latent_channels:
         raise WeightsError(
             f"{path.name} is a VAE of {params.latent_channels} latent channels, "
             f"needed are {like.model.params.latent_channels}"
         )
-    with torch.device("meta"):
-        model = AutoencoderKL(params)
+    try:
+        with torch.device("meta"):
+            model = AutoencoderKL(params)
+    except (ValueError, ZeroDivisionError, RuntimeError) as error:
+        raise WeightsError(f"{path.name} is a VAE of impossible sizes: {error}") from error
     check_complete(path.name, shapes, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     weight = next(like.model.parameters())
     return VAE(_fill(model, file, prefix, dict, (weight.device, weight.dtype)), like.scale)

@@ -44,9 +44,10 @@ class TextCache:
             file = TensorFile(path)
             hidden = file["hidden"].to(device, copy=True)
             pooled = file["pooled"].to(device, copy=True) if "pooled" in file.infos else None
-            os.utime(path)
         except (OSError, WeightsError, KeyError):
             return None
+        with suppress(OSError):  # whose file it is does not matter
+            os.utime(path)
         return [(hidden, {"pooled_output": pooled})]
 
     def put(self, key: Hashable, conditioning: Conditioning) -> None:
@@ -86,7 +87,8 @@ class TextCache:
         if total <= self._limit:
             return
         for _, size, path in sorted(found):
-            path.unlink(missing_ok=True)
-            total -= size
+            with suppress(OSError):  # another process uses it
+                path.unlink()
+                total -= size
             if total <= 0.9 * self._limit:
                 return

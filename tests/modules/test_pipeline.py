@@ -374,3 +374,15 @@ def test_an_encoded_text_is_taken_for_no_other(tmp_path: Path, change: dict[str,
     run(Pipeline(models, tmp_path), jobs())
     warm = run(Pipeline(models, tmp_path), jobs(**change)).pictures[0]
     assert np.array_equal(warm, run(Pipeline(models), jobs(**change)).pictures[0])
+
+
+def test_a_refiner_that_was_the_base_itself_leaves_no_lora_behind(with_loras: ModelFolders) -> None:
+    pipeline = Pipeline(with_loras)
+    lora = (("a.safetensors", 1.0),)
+    run(pipeline, jobs(refiner=BUILT_IN_MODEL, switch=1, loras=lora))
+    other: dict[str, Any] = {"checkpoint": "second.safetensors", "refiner": BUILT_IN_MODEL, "switch": 1}
+    after = run(pipeline, jobs(**other)).pictures[0]
+    assert np.array_equal(after, run(Pipeline(with_loras), jobs(**other)).pictures[0])
+    merged = run(pipeline, jobs(**other, loras=lora)).pictures[0]
+    run(pipeline, jobs(refiner=BUILT_IN_MODEL, switch=1))
+    assert np.array_equal(run(pipeline, jobs(**other, loras=lora)).pictures[0], merged)

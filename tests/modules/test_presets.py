@@ -139,6 +139,7 @@ def test_wrong_settings_are_refused_in_words(tmp_path: Path, text: str, words: s
 
 def test_a_preset_sets_refiner_vae_and_loras(settings: Settings) -> None:
     preset = {
+        "default_model": BUILT_IN_MODEL,
         "default_refiner": "r.safetensors",
         "default_refiner_switch": 0.6,
         "default_vae": "v.safetensors",
@@ -150,6 +151,9 @@ def test_a_preset_sets_refiner_vae_and_loras(settings: Settings) -> None:
     assert (found.refiner_model, found.refiner_switch) == ("r.safetensors", 0.6)
     assert (found.advanced.vae_name, found.advanced.overwrite_switch) == ("v.safetensors", 7)
     assert found.loras() == (("b.safetensors", -1.0),) and found.lora_1.name == "a.safetensors"
+    (settings.presets / "away.json").write_text(json.dumps({**preset, "default_model": "away.safetensors"}))
+    away = applied(settings, "away").parameters
+    assert away.base_model == BUILT_IN_MODEL and away.refiner_model == "None" and not away.loras(), "not this model's"
     after = applied(settings, "mini", found).parameters
     assert after.loras() == () and after.refiner_model == "None", "a preset knows its model: what it leaves out is off"
 
