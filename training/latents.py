@@ -1,5 +1,7 @@
 """Turns rendered pictures into the latents that the UNet learns from; it does not know the UNet.
 
+Beside the latents it writes how far each of their positions shows a thing.
+
 The autoencoder's latents are whitened (zero mean, unit variance, no correlation), which `training.pack` folds into
 the autoencoder's 1x1 convolutions, so that the packed file's latents are these.
 """
@@ -7,20 +9,28 @@ the autoencoder's 1x1 convolutions, so that the packed file's latents are these.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from ldm_patched.ldm.vae import AutoencoderKL
+from training.draw import thing_masks
 from training.loop import channels_last
 from training.vae import Trainee
+from training.world import Scene, Thing
 
 log = logging.getLogger("training")
 STATISTICS = "statistics.pt"
+# Names of the written files, less the bucket.
+IMAGES, LATENTS, THINGS = "images-", "latents-", "things-"
 
 
 def load_autoencoder(run: Path) -> AutoencoderKL:
@@ -56,6 +66,24 @@ def whiten(latents: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
     return torch.einsum("ij,njhw->nihw", matrix, latents - mean[:, None, None])
 
 
+def scene_of(record: Mapping[str, Any]) -> Scene:
+    """The scene of a line that training.render wrote."""
+    return Scene(tuple(Thing(**thing) for thing in record["things"]), record["place"], record["medium"], record["seed"])
+
+
+def things(folder: Path, bucket: str, shape: tuple[int, ...]) -> np.ndarray:
+    """How far each position of latents [n, 4, h, w] or its neighbour shows a thing, uint8 [n, h, w]."""
+    number, _, height, width = shape
+    shares = np.zeros((number, height, width), dtype=np.uint8)
+    for line in (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["bucket"] == bucket and record["index"] < number:
+            mask = np.max(thing_masks(scene_of(record), 8 * width, 8 * height), axis=0)
+            share = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+            shares[record["index"]] = cv2.dilate(share, np.ones((3, 3), np.uint8))
+    return shares
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Encode rendered pictures into whitened latents.")
@@ -65,7 +93,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     model = load_autoencoder(args.vae)
-    paths = sorted(args.data.glob("images-*.npy"))
+    paths = sorted(args.data.glob(f"{IMAGES}*.npy"))
     if not args.statistics.exists():
         mean, matrix = whitening(encode(model, np.load(paths[-1], mmap_mode="r")[:400]))
         torch.save({"mean": mean, "matrix": matrix}, args.statistics)
@@ -73,9 +101,11 @@ def main() -> None:
     for path in paths:
         images = np.load(path, mmap_mode="r")
         number, height, width, _ = images.shape
-        target = path.with_name(path.name.replace("images-", "latents-"))
+        bucket = path.stem.removeprefix(IMAGES)
+        target = args.data / f"{LATENTS}{bucket}.npy"
         if target.exists():
             continue
+        np.save(args.data / f"{THINGS}{bucket}.npy", things(args.data, bucket, (number, 4, height // 8, width // 8)))
         part = target.with_suffix(".part")
         latents = open_memmap(part, mode="w+", dtype=np.float16, shape=(number, 4, height // 8, width // 8))
         for start in range(0, number, 64):

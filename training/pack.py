@@ -14,6 +14,7 @@ from torch import Tensor
 from ldm_patched.modules.checkpoint_layout import (
     TOWERS,
     UNET_PREFIX,
+    V_PREDICTION,
     VAE_PREFIX,
     tower_to_published,
     unet_to_published,
@@ -80,7 +81,8 @@ def base(vae: Path, statistics: Path, text: Path, unet: Path) -> dict[str, Tenso
         VAE_PREFIX: autoencoder,
         **{slot.prefix: tower for slot, tower in zip(TOWERS["sdxl"], towers, strict=True)},
     }
-    return {prefix + name: tensor for prefix, tensors in groups.items() for name, tensor in tensors.items()}
+    packed = {prefix + name: tensor for prefix, tensors in groups.items() for name, tensor in tensors.items()}
+    return packed | {V_PREDICTION: torch.zeros(0)}
 
 
 def save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:

@@ -1,8 +1,9 @@
 """Trains the miniature's UNet on latents and captions; it does not know pixels.
 
-Noise prediction with SDXL's noise schedule and size conditioning, an error that counts alike at every noise level
-(arXiv 2312.02696, section 4.2), captions dropped for a tenth of the batch, averaged weights. Folders of several
-resolutions can be mixed.
+v-prediction (arXiv 2202.00512, section 2.4) with SDXL's noise schedule and size conditioning: a small network that
+predicts noise spends itself on repeating its input where noise is most of it, which is where a picture is laid out.
+An error that counts alike at every noise level (arXiv 2312.02696, section 4.2) and more where the things are, captions
+dropped for a tenth of the batch, averaged weights. Folders of several resolutions can be mixed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from ldm_patched.ldm.attention import SpatialTransformer
 from ldm_patched.ldm.unet import ResBlock, UNet, UNetParams, timestep_embedding
 from ldm_patched.modules.model_sampling import scaled_linear_sigmas
 from ldm_patched.modules.sdxl_clip import ROOM, SDXLClip, Tower
+from training.captions import full_caption
+from training.latents import LATENTS, THINGS, scene_of
 from training.loop import Run, Schedule, channels_last
 from training.text import LARGE, PROJECTION, SMALL, Family
 
@@ -42,8 +45,14 @@ PARAMS = UNetParams(
     heads=0,
 )
 DROPPED = 0.1
-# Captions of a picture that are used: each is encoded once, ahead of the training.
+# Random captions of a picture that are used, beside the one that names everything: each is encoded once, ahead of the
+# training. Half of the time it is the latter.
 CAPTIONS = 2
+FULL = 0.5
+# Things cover a sixteenth of the pictures; what happens there counts so many times more than elsewhere.
+EMPHASIS = 8.0
+# What a thing is and where it stands is settled at the higher noise levels: so many of the samples are from there.
+HIGH_SHARE, HIGH_START = 0.65, 350
 # A picture may claim to come from one between so many times as large as itself, so that the size numbers which
 # inference uses (1.5 times for the prompt, 0.8 times for the negative) are known to the network.
 CLAIMED = (0.7, 2.0)
@@ -81,6 +90,19 @@ class Texts:
     index: dict[str, int]
 
     @staticmethod
+    def of(captions: Sequence[str], encoder: Path, kept: Path | None) -> Texts:
+        """Captions encoded by a run of the text towers; kept: a file that spares the work the next time."""
+        wanted = dict.fromkeys(["", *captions])
+        if kept is not None and kept.exists():
+            texts = Texts(*torch.load(kept, weights_only=True))
+            if wanted.keys() <= texts.index.keys():
+                return texts
+        texts = Texts.encode(load_clip(encoder), list(wanted))
+        if kept is not None:
+            torch.save((texts.hidden, texts.pooled, texts.index), kept)
+        return texts
+
+    @staticmethod
     @torch.inference_mode()
     def encode(clip: SDXLClip, captions: Sequence[str]) -> Texts:
         """Encode captions, in batches; the empty text is among them."""
@@ -103,9 +125,13 @@ class Texts:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Latents of one shape with the captions of each picture."""
+    """Latents [n, 4, h, w] of one shape, how far each position [n, h, w] shows a thing (0..255), and the captions.
+
+    The first caption of a picture names everything.
+    """
 
     latents: np.ndarray
+    things: np.ndarray
     captions: list[list[str]]
 
     @property
@@ -119,13 +145,14 @@ def load_buckets(folder: Path) -> list[Bucket]:
     captions: dict[str, dict[int, list[str]]] = {}
     for line in (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        captions.setdefault(record["bucket"], {})[record["index"]] = record["captions"][:CAPTIONS]
+        several = [full_caption(scene_of(record)), *record["captions"][:CAPTIONS]]
+        captions.setdefault(record["bucket"], {})[record["index"]] = several
     buckets = []
     for name, rows in sorted(captions.items()):
-        path = folder / f"latents-{name}.npy"
+        path = folder / f"{LATENTS}{name}.npy"
         if path.exists():
-            latents = np.load(path)
-            buckets.append(Bucket(latents, [rows[i] for i in range(len(latents))]))
+            latents, things = np.load(path), np.load(folder / f"{THINGS}{name}.npy")
+            buckets.append(Bucket(latents, things, [rows[i] for i in range(len(latents))]))
     return buckets
 
 
@@ -139,8 +166,8 @@ def predict(unet: UNet, noisy: Tensor, timesteps: Tensor, vector: Tensor, hidden
 class Levels:
     """The error that is usual at each noise level, by which errors are divided.
 
-    What a picture shows and where is settled at high noise, where errors are a tenth of those that texture causes at
-    low noise: unweighted, hardly any of the training would go there.
+    What a picture shows and where is settled at high noise, what it is painted with at low noise: each level gets its
+    share of the training, however large its errors are.
     """
 
     _BINS = 25
@@ -179,23 +206,33 @@ class Batches:
 
         compiled: what predicts in place of `predict` for batches of the commonest shape.
         """
-        weights = [len(bucket.latents) for bucket in self.buckets]
-        (bucket,) = self.rng.choices(self.buckets, weights)
+        sizes = [len(bucket.latents) for bucket in self.buckets]
+        (bucket,) = self.rng.choices(self.buckets, sizes)
         count = max(2, self.positions // bucket.tokens)
         chosen = [self.rng.randrange(len(bucket.latents)) for _ in range(count)]
         x0 = torch.from_numpy(np.stack([bucket.latents[i] for i in chosen])).float()
-        names = ["" if self.rng.random() < DROPPED else self.rng.choice(bucket.captions[i]) for i in chosen]
-        rows = torch.tensor([self.texts.index[name] for name in names])
+        rows = torch.tensor([self.texts.index[self._caption(bucket.captions[i])] for i in chosen])
         timesteps = torch.randint(0, 1000, (count,), generator=self.noise)
+        high = torch.randint(HIGH_START, 1000, (count,), generator=self.noise)
+        timesteps = torch.where(torch.rand(count, generator=self.noise) < HIGH_SHARE, high, timesteps)
         ratio = self.ratios[timesteps]
         eps = torch.randn(x0.shape, generator=self.noise)
         shape = (-1, 1, 1, 1)
-        noisy = ratio.sqrt().view(shape) * x0 + (1 - ratio).sqrt().view(shape) * eps
+        signal, spread = ratio.sqrt().view(shape), (1 - ratio).sqrt().view(shape)
+        noisy = signal * x0 + spread * eps
         vector = torch.cat([self.texts.pooled[rows].float(), self._sizes(count, x0.shape)], dim=1)
         noisy = noisy.to(memory_format=torch.channels_last)
         forward = compiled if compiled is not None and x0.shape[2:] == self.commonest else predict
         out = forward(unet, noisy, timesteps.float(), vector, self.texts.hidden[rows])
-        return self.levels.relative((out.float() - eps).square().mean(dim=(1, 2, 3)), timesteps)
+        weights = 1 + EMPHASIS / 255 * torch.from_numpy(np.stack([bucket.things[i] for i in chosen])).float()
+        velocity = signal * eps - spread * x0
+        errors = (out.float() - velocity).square().mean(dim=1) * weights
+        return self.levels.relative(errors.sum(dim=(1, 2)) / weights.sum(dim=(1, 2)), timesteps)
+
+    def _caption(self, captions: Sequence[str]) -> str:
+        if self.rng.random() < DROPPED:
+            return ""
+        return captions[0] if self.rng.random() < FULL else self.rng.choice(captions[1:])
 
     def _sizes(self, count: int, shape: torch.Size) -> Tensor:
         """Size embeddings [count, 1536]: original height and width, crop, and the target as inference rounds it."""
@@ -213,6 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the miniature's UNet.")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with latents")
     parser.add_argument("--text", type=Path, required=True, help="the text towers' run")
+    parser.add_argument("--encoded", type=Path, help="file that keeps the encoded captions; made if missing")
     parser.add_argument("--run", type=Path, required=True, help="file that holds the resumable state")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--minutes", type=float, default=math.inf)
@@ -232,7 +270,7 @@ def main() -> None:
     run.resume(fresh=args.fresh)
     buckets = [bucket for folder in args.data for bucket in load_buckets(folder)]
     captions = [caption for bucket in buckets for several in bucket.captions for caption in several]
-    texts = Texts.encode(load_clip(args.text), captions)
+    texts = Texts.of(captions, args.text, args.encoded)
     batches = Batches(buckets, texts, args.positions, seed=run.step)
     compiled = torch.compile(predict, dynamic=False) if args.compile else None
     for _ in run.train(lambda: batches.loss(unet, compiled), minutes=args.minutes, save_every=250):

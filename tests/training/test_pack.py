@@ -63,7 +63,7 @@ def test_a_packed_family_loads_as_an_sdxl_checkpoint(runs: Path, tmp_path: Path)
     save(base(*parts), tmp_path / BASE, METADATA, torch.float16)
     checkpoint = load_checkpoint(tmp_path / BASE)
     assert checkpoint.kind == "sdxl"
-    assert checkpoint.prediction == "eps"
+    assert checkpoint.prediction == "v"
     assert checkpoint.unet.params == PARAMS
     assert (tmp_path / BASE).stat().st_size < 26_000_000
 
