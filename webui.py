@@ -13,7 +13,7 @@ import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from secrets import token_hex
@@ -25,11 +25,12 @@ from modules.api.front import owner_of
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
-from modules.controls import ModelFile
+from modules.controls import ModelFile, Names
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.parameters import (
     BUILT_IN_MODEL,
     GenerationParameters,
+    Leaf,
     ParameterError,
     leaf,
     leaves,
@@ -41,7 +42,8 @@ from modules.plan import ModelFacts, picture_size
 from modules.presets import PresetError, StartingPoint, apply_preset, preset_names
 from modules.settings import Settings
 from modules.store import StoreError
-from modules.ui import advanced_tab, canvas, header, models_tab, prompt_bar, settings_tab
+from modules.styles import read_styles
+from modules.ui import advanced_tab, canvas, header, models_tab, prompt_bar, settings_tab, styles_tab
 from modules.ui.components import Wording, choices_of
 from modules.ui.panel import Panel
 from modules.ui.theme import theme
@@ -147,11 +149,8 @@ class Handlers:
         except (PresetError, ParameterError) as error:
             return [gr.skip() for _ in args] + [note_update((str(error),))]
         wording = self.wording(point.parameters.base_model)
-        updates = [
-            gr.update(value=value, choices=choices_of(leaf, wording)) if leaf.path == RATIOS else gr.update(value=value)
-            for leaf, value in zip(leaves(), parameters_to_ctrls(point.parameters), strict=True)
-        ]
-        return [*updates, note_update(point.notes)]
+        values = zip(leaves(), parameters_to_ctrls(point.parameters), strict=True)
+        return [*(shown_anew(leaf, value, wording) for leaf, value in values), note_update(point.notes)]
 
     def model_chosen(self, name: str) -> tuple[Update, Update]:
         """The aspect ratios in the pixels of this model, and what is wrong with the model, if anything."""
@@ -170,7 +169,7 @@ class Handlers:
 
     def files_listed(self, paths: Sequence[str], *chosen: str) -> list[Update]:
         """What lies in the model folders now, for each of these parameters; what is chosen stays chosen."""
-        wording = Wording(model_files=self.library.names)
+        wording = Wording(model_files=cache(self.library.names))
         return [
             gr.update(choices=choices_of(leaf(path), wording, value)) for path, value in zip(paths, chosen, strict=True)
         ]
@@ -192,7 +191,7 @@ class Handlers:
             width, height = picture_size(GenerationParameters(aspect_ratios_selection=value), facts)
             return f"{width}×{height} ({text.rpartition(' ')[2]})"
 
-        return Wording(model_files=self.library.names, choice_text=choice_text)
+        return Wording(cache(self.library.names), lambda: read_styles(self.settings.styles).names(), choice_text)
 
     def _owns(self, request: gr.Request, task_id: str) -> bool:
         record = self.worker.task(task_id) if task_id else None
@@ -220,7 +219,8 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
     panel = Panel(start.parameters, handlers.wording(start.parameters.base_model))
     page = gr.Blocks(title="Pinhole", analytics_enabled=False, fill_width=True)
     with page:
-        note = header.build(note_html((*start.notes, *handlers.settings.notes)))
+        notes = (*start.notes, *handlers.settings.notes, *read_styles(handlers.settings.styles).notes)
+        note = header.build(note_html(notes))
         with gr.Row(elem_id="main"):
             with gr.Column(elem_id="left", scale=1):
                 stage = canvas.build(assets)
@@ -228,6 +228,8 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
             with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Settings"):
                     tab = settings_tab.build(panel, preset_names(handlers.settings.presets), start.preset)
+                with gr.Tab("Styles"):
+                    styles_tab.build(panel, handlers.settings.styles, EVENT)
                 with gr.Tab("Models"):
                     files = models_tab.build(panel)
                 with gr.Tab("Advanced"):
@@ -266,6 +268,13 @@ def note_update(notes: tuple[str, ...]) -> Update:
     return gr.update(value=note_html(notes))
 
 
+def shown_anew(leaf: Leaf, value: Any, wording: Wording) -> Update:
+    """A parameter's new value; with its choices where those depend on more than the declaration."""
+    if leaf.path == RATIOS or isinstance(leaf.control, (ModelFile, Names)):
+        return gr.update(value=value, choices=choices_of(leaf, wording, value))
+    return gr.update(value=value)
+
+
 def locked_paths() -> list[str]:
     """The parameters over which some performance mode decides."""
     return sorted({path for mode in MODES.values() for path in mode.overrides})
@@ -301,7 +310,7 @@ def _wire_form(
     ctrls = panel.ctrls()
     names = json.dumps([leaf.path for leaf in leaves()])
     base = json.dumps(preset)
-    model, ratios = panel.get("base_model"), panel.get(RATIOS)
+    model, ratios, styles = panel.get("base_model"), panel.get(RATIOS), panel.get("style_selections")
     tab.preset.input(handlers.preset_chosen, [tab.preset, *ctrls], [*ctrls, note], **EVENT)
     model.input(handlers.model_chosen, model, [ratios, note], **EVENT)
     if locked := locked_paths():
@@ -317,6 +326,7 @@ def _wire_form(
     recalled = page.load(None, ctrls, ctrls, js=f"(...values) => pinhole.recall({base}, {names}, values)", **EVENT)
     # The form that was remembered may ask for another model, whose sizes differ.
     recalled.then(handlers.model_recalled, model, [ratios, note], **EVENT)
+    recalled.then(partial(styles_tab.sorted_anew, handlers.settings.styles, ""), styles, styles, **EVENT)
 
 
 def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = None) -> None:

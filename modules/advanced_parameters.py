@@ -57,6 +57,13 @@ class AdvancedParameters(BaseModel):
     disable_seed_increment: Annotated[
         bool, Checkbox(label="Disable seed increment", hint="Every picture of a task uses the same seed")
     ] = False
+    read_wildcards_in_order: Annotated[
+        bool,
+        Checkbox(
+            label="Read wildcards in order",
+            hint="Picture by picture, the next line of each list, instead of one drawn by the seed",
+        ),
+    ] = False
     clip_skip: Annotated[int, Slider(label="CLIP Skip", minimum=1, maximum=MAX_CLIP_SKIP, step=1)] = 2
     adm_scaler_positive: Annotated[
         float, Slider(label="Positive ADM Guidance Scaler", minimum=0.1, maximum=3.0, step=0.001)

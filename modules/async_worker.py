@@ -6,9 +6,10 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Condition, RLock, Thread
 
@@ -21,6 +22,8 @@ from modules.files import ModelFiles
 from modules.locks import Alive, is_alive
 from modules.outputs import day_folder, new_task_id
 from modules.parameters import GenerationParameters
+from modules.prompt_sources import prompt_sources
+from modules.prompts import Sources
 from modules.settings import Settings
 from modules.store import Store, StoreError, TaskRecord
 from modules.task_run import Closing, Live, TaskRunner
@@ -43,11 +46,18 @@ class AsyncWorker:
     """
 
     def __init__(
-        self, store: Store, engines: Sequence[Engine], models: ModelFiles, outputs: Path, *, kind: str = "app"
+        self,
+        store: Store,
+        engines: Sequence[Engine],
+        models: ModelFiles,
+        outputs: Path,
+        *,
+        sources: Callable[[], Sources] = Sources,
+        kind: str = "app",
     ) -> None:
         self._store = store
         self._engines = tuple(engines)
-        self._runner = TaskRunner(store, models)
+        self._runner = TaskRunner(store, models, sources)
         self._outputs = outputs
         self.home = f"{kind}-{os.getpid()}-{secrets.token_hex(6)}"
         self._homes = store.path.parent / "running"
@@ -284,8 +294,10 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
     ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
     """
     store = Store(settings.data / "pinhole.sqlite3")
-    engine = LocalEngine(EngineConfig(settings.models, settings.texts), factory)
-    return AsyncWorker(store, (engine,), ModelFiles(settings.models.checkpoints), settings.outputs, kind=kind)
+    engine = LocalEngine(EngineConfig(settings.models, settings.texts, settings.memory), factory)
+    models = ModelFiles(settings.models.checkpoints)
+    sources = partial(prompt_sources, settings)
+    return AsyncWorker(store, (engine,), models, settings.outputs, sources=sources, kind=kind)
 
 
 def _is_command(home: str) -> bool:

@@ -15,6 +15,7 @@ from typing import TextIO
 from modules.async_worker import AsyncWorker, Finish, Preview, Results, create_worker
 from modules.engine_process import Factory, load_pipeline
 from modules.files import ModelFiles
+from modules.flags import add_memory_flags, policy_of
 from modules.parameters import GenerationParameters
 from modules.presets import StartingPoint, apply_preset
 from modules.settings import Settings, load_settings
@@ -32,7 +33,9 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
     """
     arguments = parser().parse_args(argv)
     try:
-        settings = load_settings(root or Path(__file__).resolve().parent.parent, {}, os.environ)
+        settings = load_settings(
+            root or Path(__file__).resolve().parent.parent, {"memory": policy_of(arguments)}, os.environ
+        )
         start = starting_point(arguments, settings)
         folder = None if arguments.out is None else usable_folder(arguments.out)
         worker = create_worker(settings, kind="command", factory=factory)
@@ -66,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the pictures go (without it: outputs/ and a date)"
     )
+    add_memory_flags(made)
     return made
 
 

@@ -6,6 +6,7 @@ value, and the API's JSON schema its limits.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,6 +145,36 @@ class Seed(Control):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Names(Control):
+    """Any number of names, in order, none of them twice; what can be chosen is looked up when it is shown.
+
+    A name that is not there is kept: it may come from a picture made elsewhere, and be there tomorrow. Where only text
+    can be given, it is a JSON list, or names between commas.
+    """
+
+    max_names: int = 100
+    max_length: int = 200
+
+    def check(self, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > self.max_names:
+            raise ValueError(f"has {len(value)} names, more than the limit of {self.max_names}")
+        for name in value:
+            if not name.strip() or not name.isprintable() or len(name) > self.max_length:
+                raise ValueError(f"{shown(name)} is not a name of 1 to {self.max_length} printable characters")
+        return tuple(dict.fromkeys(value))
+
+    def to_browser(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"maxItems": self.max_names, "items": {"type": "string", "maxLength": self.max_length}}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        inner = super().__get_pydantic_core_schema__(source, handler)
+        return core_schema.no_info_before_validator_function(_names_in_text, inner)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFile(Control):
     """The name of a model file, relative to the folders of its kind; what lies there is looked up when it is shown.
 
@@ -170,6 +201,18 @@ def check_file_name(name: str) -> None:
     strange = not name.isprintable() or any(character in name for character in '\\:*?"<>|')
     if strange or path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{shown(name)} is not a plain file name inside the model folder")
+
+
+def _names_in_text(value: Any) -> Any:
+    """The names in a text: a JSON list, or names between commas. Anything else is left to the check of the type."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{shown(value)} is not a JSON list of names: {error}") from None
+    return [name for name in map(str.strip, value.split(",")) if name]
 
 
 def _no_bool_for_number(source: Any) -> Callable[[Any], Any]:

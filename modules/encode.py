@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modules.files import ModelFiles
+from modules.flags import add_memory_flags, policy_of
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob, ModelFacts, plan
 from modules.presets import apply_preset
+from modules.prompt_sources import prompt_sources
+from modules.prompts import Sources
 from modules.settings import load_settings
 
 if TYPE_CHECKING:
@@ -29,17 +32,20 @@ def main(argv: Sequence[str], root: Path | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         prompts = read_prompts(arguments.file)
-        settings = load_settings(root or Path(__file__).resolve().parent.parent, {}, os.environ)
+        settings = load_settings(
+            root or Path(__file__).resolve().parent.parent, {"memory": policy_of(arguments)}, os.environ
+        )
         models = ModelFiles(settings.models.checkpoints)
         start = apply_preset(arguments.preset, settings, models)
         parameters = start.parameters.with_set(arguments.assignments)
         facts = models.facts(parameters.base_model)
-        jobs = [job_of(prompt, parameters, facts) for prompt in prompts]
+        sources, narrator = prompt_sources(settings), Narrator()
+        jobs = [job_of(prompt, parameters, facts, sources, narrator.note) for prompt in prompts]
         for note in (*settings.notes, *start.notes):
             sys.stderr.write(f"{note}\n")
         from modules.pipeline import Pipeline  # here, not above: it loads torch, and bad input should be told at once
 
-        encoded = Pipeline(settings.models, settings.texts).encode(jobs, Narrator())
+        encoded = Pipeline(settings.models, settings.texts, settings.memory).encode(jobs, narrator)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return BAD_INPUT
@@ -58,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE",
         help="any parameter, for example base_model=name.safetensors or clip_skip=1; may be given several times",
     )  # fmt: skip
+    add_memory_flags(made)
     return made
 
 
@@ -75,10 +82,16 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def job_of(prompt: str, parameters: GenerationParameters, facts: ModelFacts) -> ImageJob:
+def job_of(
+    prompt: str,
+    parameters: GenerationParameters,
+    facts: ModelFacts,
+    sources: Sources,
+    note: Callable[[str], None],
+) -> ImageJob:
     """The job whose texts are those of this prompt; only they are used of it."""
     changes: dict[str, Any] = {"prompt": prompt, "image_number": 1, "image_seed": 0}
-    return plan(parameters.with_values(changes), facts)[0]
+    return plan(parameters.with_values(changes), facts, sources, note)[0]
 
 
 class Narrator:

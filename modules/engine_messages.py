@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ldm_patched.modules.memory import AUTOMATIC, Policy
 from modules.model_folders import ModelFolders
 from modules.plan import ImageJob
 
@@ -25,6 +26,7 @@ class EngineConfig:
 
     models: ModelFolders
     texts: Path | None = None  # the folder of encoded texts
+    memory: Policy = AUTOMATIC
 
 
 @dataclass(frozen=True)

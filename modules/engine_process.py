@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ldm_patched.modules.memory import ran_out
 from modules.engine_messages import (
     Ended,
     EngineConfig,
@@ -62,7 +63,7 @@ def load_pipeline(config: EngineConfig) -> PipelineLike:
     """The real pipeline. Imported here, not above: the application process must never load torch."""
     from modules.pipeline import Pipeline
 
-    pipeline: PipelineLike = Pipeline(config.models, config.texts)
+    pipeline: PipelineLike = Pipeline(config.models, config.texts, config.memory)
     return pipeline
 
 
@@ -104,8 +105,7 @@ def in_words(error: Exception) -> tuple[str, bool]:
         log.info("task refused: %s", error)
         return str(error), False
     log.error("a task failed", exc_info=error)
-    # torch's own class for a GPU, a RuntimeError with this text for the CPU
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+    if ran_out(error):
         return "There is not enough memory for this picture. A smaller size needs less.", True
     return f"Something went wrong that should not have: {type(error).__name__}: {error}", True
 

@@ -124,7 +124,7 @@ class ModelFiles:
             if (folder / name).is_file():
                 return folder / name
         searched = " or ".join(str(folder) for folder in self.folders)
-        raise ModelFileError(f"The model {name} is not in {searched}. Put it there or choose another one.")
+        raise ModelFileError(f"The file {name} is not in {searched}. Put it there or choose another one.")
 
     def facts(self, name: str) -> ModelFacts:
         """What the header of a file tells, read again only when the file changes; raises ``ModelFileError``."""
@@ -156,6 +156,10 @@ class ModelLibrary:
     def names(self, kind: str) -> list[str]:
         """The names of a kind, as its controls list them."""
         return self._kinds[kind].names()
+
+    def find(self, kind: str, name: str) -> Path:
+        """The file of this kind and name; raises ``ModelFileError`` naming the folders that were searched."""
+        return self._kinds[kind].find(name)
 
 
 def check_base_model(name: str, facts: ModelFacts) -> None:

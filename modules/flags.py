@@ -1,4 +1,4 @@
-"""The command line of the page, and the address it gets; needs nothing that takes time to load."""
+"""The command line of the page and the address it gets, and the flags of every command; needs no library."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ldm_patched.modules.memory import Policy
 from modules.settings import Settings, load_settings
 
 PORTS_TRIED = 100
+MAX_THREADS = 1024
 
 
 class AddressError(ValueError):
@@ -37,7 +39,97 @@ def parser() -> argparse.ArgumentParser:
     browser.add_argument(
         "--disable-in-browser", dest="in_browser", action="store_false", default=None, help="do not open the page"
     )
+    add_memory_flags(made)
     return made
+
+
+def add_memory_flags(made: argparse.ArgumentParser) -> None:
+    """Add the flags that say where models lie and in which numbers they compute, to be read with `policy_of`."""
+    where = made.add_argument_group(
+        "memory", "without one of these, what is free decides"
+    ).add_mutually_exclusive_group()
+    for mode, meaning in _MODES:
+        where.add_argument(f"--always-{mode}", dest="mode", action="store_const", const=mode, help=meaning)
+    where.add_argument(
+        "--always-cpu", dest="cpu", type=_threads, nargs="?", const=0, metavar="N",
+        help="compute with the processor, with N threads if a number is given",
+    )  # fmt: skip
+    leaving = made.add_mutually_exclusive_group()
+    leaving.add_argument(
+        "--always-offload-from-vram", dest="offload", action="store_true", default=None,
+        help="a model leaves the GPU as soon as it has done its part: other programs get the memory",
+    )  # fmt: skip
+    leaving.add_argument(
+        "--disable-offload-from-vram", dest="offload", action="store_false", default=None,
+        help="what is on the GPU stays there, also where memory is short",
+    )  # fmt: skip
+    numbers = made.add_argument_group("number formats", "without these, the device decides; fp32 is exact and large")
+    for part, title, formats in _FORMATS:
+        one = numbers.add_mutually_exclusive_group()
+        for flag, value, meaning in formats:
+            text = meaning.format(title)
+            one.add_argument(f"--{part}-in-{flag}", dest=f"{part}_format", action="store_const", const=value, help=text)
+    numbers.add_argument("--vae-in-cpu", action="store_true", help="the VAE computes with the processor")
+
+
+def policy_of(arguments: argparse.Namespace) -> Policy:
+    """What the flags of `add_memory_flags` say. A flag for one part goes over one for all parts."""
+    unet = arguments.unet_format or arguments.all_format
+    return Policy(
+        mode="cpu" if arguments.cpu is not None else arguments.mode or "auto",
+        threads=arguments.cpu or 0,
+        offload=arguments.offload,
+        unet="auto" if unet in (None, _EIGHT_BIT) else unet,
+        towers=arguments.clip_format or arguments.all_format or "auto",
+        vae=arguments.vae_format or ("fp32" if arguments.all_format == "fp32" else "auto"),
+        vae_on_cpu=arguments.vae_in_cpu,
+        eight_bit=unet == _EIGHT_BIT,
+    )
+
+
+_MODES = (
+    ("gpu", "everything lies on the GPU, and it is an error if there is none"),
+    ("high-vram", "every model stays on the GPU"),
+    ("normal-vram", "the whole UNet is on the GPU while it works, also on a small card"),
+    ("low-vram", "only a part of the UNet lies on the GPU, as much as fits: the same picture, slower"),
+    ("no-vram", "nothing of the UNet stays on the GPU: the same picture, slower still"),
+)
+_EIGHT_BIT = "int8"
+_STORED = "the UNet is stored in 8 bits: half the memory, a slightly different picture"
+_OLDER = "the same as --unet-in-int8, which is as small and more exact"
+_IN_FP32, _IN_FP16, _IN_BF16 = "the {0} in 32-bit numbers", "the {0} in fp16 (on a GPU only)", "the {0} in bf16"
+_FORMATS = (
+    ("all", "whole model", (("fp32", "fp32", _IN_FP32), ("fp16", "fp16", _IN_FP16 + "; not the VAE"))),
+    (
+        "unet",
+        "UNet",
+        (
+            ("fp32", "fp32", _IN_FP32),
+            ("fp16", "fp16", _IN_FP16),
+            ("bf16", "bf16", _IN_BF16),
+            ("int8", _EIGHT_BIT, _STORED),
+            ("fp8-e4m3fn", _EIGHT_BIT, _OLDER),
+            ("fp8-e5m2", _EIGHT_BIT, _OLDER),
+        ),
+    ),
+    ("vae", "VAE", (("fp32", "fp32", _IN_FP32), ("fp16", "fp16", _IN_FP16), ("bf16", "bf16", _IN_BF16))),
+    ("clip", "text encoders", (("fp32", "fp32", _IN_FP32), ("fp16", "fp16", _IN_FP16), ("bf16", "bf16", _IN_BF16))),
+)
+
+
+def _threads(text: str) -> int:
+    """A number of threads; 0 or less, as for older programs, means as many as are usual."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads") from None
+    if number > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{number} threads are more than {MAX_THREADS}")
+    return max(0, number)
+
+
+PAGE_SETTINGS = ("port", "preset", "outputs", "in_browser")
+"""The flags that are fields of `Settings` by themselves."""
 
 
 def read(root: Path, argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, socket.socket]:
@@ -45,8 +137,9 @@ def read(root: Path, argv: Sequence[str], environ: Mapping[str, str]) -> tuple[S
 
     Raises ``SettingsError`` and ``AddressError``; argparse ends the program by itself on flags it does not know.
     """
-    flags = vars(parser().parse_args(argv))
-    settings = load_settings(root, flags, environ)
+    arguments = parser().parse_args(argv)
+    flags = {name: getattr(arguments, name) for name in PAGE_SETTINGS}
+    settings = load_settings(root, {**flags, "memory": policy_of(arguments)}, environ)
     return settings, bind(settings.host, settings.port, search=flags["port"] is None)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from ldm_patched.modules.conditioning import NUMBER_WIDTH, REFINER_NUMBERS
 from ldm_patched.modules.deltas import Patch
 from ldm_patched.modules.lora import LoraSpec, read_lora
+from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.parts import FileIdentity
 from ldm_patched.modules.patches import Patcher
+from ldm_patched.modules.quantised import renew
 from ldm_patched.modules.sd import VAE, Checkpoint, Refiner, load_checkpoint, load_refiner, load_vae
 from ldm_patched.modules.text_cache import TextCache
+from modules.files import ModelFileError, ModelLibrary
 from modules.model_folders import ModelFolders
-from modules.plan import ImageJob
 from modules.previews import Preview, preview_for
 
 
@@ -31,11 +33,14 @@ class ModelSpec:
     vae: str
     loras: tuple[tuple[str, float], ...]
 
-    @staticmethod
-    def of(job: ImageJob) -> ModelSpec:
-        """What a job asks for. A refiner that would come too late for any step is not asked for."""
-        refiner = job.refiner if job.switch < job.steps else ""
-        return ModelSpec(job.checkpoint, refiner, job.vae, job.loras)
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of a spec as they were when they were loaded. Equal ones mean that what is loaded is up to date."""
+
+    checkpoint: FileIdentity
+    refiner: FileIdentity | None
+    vae: FileIdentity | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class LoadedModel:
     """Everything that a job computes with. LoRAs are merged into it and are no part of its spec."""
 
     spec: ModelSpec
+    sources: Sources
     checkpoint: Checkpoint
     refiner: Refiner | None
     vae: VAE
@@ -56,33 +62,44 @@ Note = Callable[[str], None]
 class Loras:
     """The LoRA files that are merged into one model."""
 
-    def __init__(self, patcher: Patcher) -> None:
+    def __init__(self, patcher: Patcher, share: str = "The picture") -> None:
+        """share: what the model makes, as the beginning of a sentence."""
         self._patcher = patcher
+        self._share = share
         self._read: dict[FileIdentity, Patch] = {}
 
-    def apply(self, wanted: Sequence[tuple[Path, float]], note: Note) -> None:
-        """Make these files the model's LoRAs, each with its strength. One that cannot be used is left out, in words."""
+    def apply(self, wanted: Sequence[tuple[Path, float]], note: Note) -> list[tuple[Path, float]]:
+        """Make these files the model's LoRAs, each with its strength. Returns those that can be used.
+
+        The others are left out, in words. After an error, such as memory running out, none is merged.
+        """
+        usable: list[tuple[Path, float]] = []
         patches: list[tuple[Patch, float]] = []
         for path, strength in wanted:
             try:
                 identity = LoraSpec.of(path, strength).file
                 patch = self._read.get(identity) or read_lora(path, self._patcher.names)
             except ValueError as error:
-                note(f"{str(error).rstrip('.')}. The picture is made without this LoRA.")
+                note(f"{str(error).rstrip('.')}. {self._share} is made without this LoRA.")
                 continue
             if notice := patch.notice():
                 note(notice)
+            usable.append((path, strength))
             patches.append((patch, strength))
         self._read = {patch.identity: patch for patch, _ in patches}
         self._patcher.apply(patches)
+        return usable
 
 
 class Loader:
     """Loads what a job asks for, and keeps it for the next one."""
 
-    def __init__(self, folders: ModelFolders, cache: TextCache | None = None) -> None:
+    def __init__(self, folders: ModelFolders, cache: TextCache | None = None, policy: Policy = AUTOMATIC) -> None:
+        """policy: where models lie and in which numbers they compute."""
         self._folders = folders
+        self._library = ModelLibrary(folders)
         self._cache = cache
+        self._policy = policy
         self._loaded: LoadedModel | None = None
         self._loras: Loras | None = None
         self._refiner_loras: Loras | None = None
@@ -93,99 +110,127 @@ class Loader:
         return self._loaded
 
     def load(self, spec: ModelSpec, note: Note) -> LoadedModel:
-        """The models of a spec; what the last one asked for too is not loaded again.
+        """The models of a spec. What the last one asked for too is not loaded again, unless its file has changed.
 
-        note: is told of LoRAs that cannot be used. Raises ``ModelError``, and ``WeightsError`` for a file that is not
-        what it should be.
+        All files are looked up before the first is loaded. note: is told of LoRAs that cannot be used. Raises
+        ``ModelFileError``, ``ModelError``, and ``WeightsError`` for a file that is not what it should be.
         """
-        loaded = self._networks(replace(spec, loras=()))
+        sources = self._sources(spec)
         found = [(path, strength) for name, strength in spec.loras if (path := self._lora(name, note)) is not None]
+        loaded = self._networks(replace(spec, loras=()), sources)
+        said: list[str] = []
+
+        def tell(sentence: str) -> None:
+            said.append(sentence)
+            note(sentence)
+
         if self._loras is None and found:
             self._loras = Loras(Patcher.of(loaded.checkpoint))
         if self._loras is not None:
-            self._loras.apply(found, note)
-        # An SDXL refiner is another network, for which LoRAs are not made; a second SDXL model takes them as well.
-        refiner = loaded.refiner
-        if refiner is not None and refiner.kind == "sdxl" and refiner.unet is not loaded.checkpoint.unet:
-            if self._refiner_loras is None and found:
-                self._refiner_loras = Loras(Patcher(refiner.kind, refiner.unet, {}))
-            if self._refiner_loras is not None:
-                self._refiner_loras.apply(found, _nobody)
+            found = self._loras.apply(found, tell)
+
+        def tell_of_refiner(sentence: str) -> None:
+            if sentence not in said:
+                note(f"{spec.refiner}: {sentence}")
+
+        self._load_refiner_loras(loaded, found, tell_of_refiner)
+        if self._loras is not None:
+            renew(loaded.checkpoint.unet)
+        if self._refiner_loras is not None and loaded.refiner is not None:
+            renew(loaded.refiner.unet)
         return loaded
 
-    def _networks(self, spec: ModelSpec) -> LoadedModel:
+    def _load_refiner_loras(self, loaded: LoadedModel, found: Sequence[tuple[Path, float]], note: Note) -> None:
+        """A second SDXL model takes those LoRAs that the base takes; for an SDXL refiner none are made."""
+        refiner = loaded.refiner
+        if refiner is None or refiner.kind != "sdxl" or refiner.unet is loaded.checkpoint.unet:
+            return
+        if self._refiner_loras is None and found:
+            patcher = Patcher.beside(loaded.checkpoint.clip, refiner.kind, refiner.unet)
+            self._refiner_loras = Loras(patcher, "Its part of the picture")
+        if self._refiner_loras is not None:
+            self._refiner_loras.apply(found, note)
+
+    def _sources(self, spec: ModelSpec) -> Sources:
+        def source(kind: str, name: str) -> FileIdentity:
+            try:
+                return FileIdentity.of(self._library.find(kind, name))
+            except OSError as error:
+                raise ModelError(f"{name} cannot be read: {error.strerror or error}") from None
+
+        return Sources(
+            source("checkpoints", spec.checkpoint),
+            source("checkpoints", spec.refiner) if spec.refiner else None,
+            source("vae", spec.vae) if spec.vae else None,
+        )
+
+    def _networks(self, spec: ModelSpec, sources: Sources) -> LoadedModel:
         before = self._loaded
-        if before is not None and before.spec == spec:
+        if before is not None and (before.spec, before.sources) == (spec, sources):
             return before
         self._loaded = None  # what is not needed any more goes before anything new comes
-        checkpoint = before.checkpoint if before is not None and before.spec.checkpoint == spec.checkpoint else None
+        old = None if before is None else before.sources
+        checkpoint = before.checkpoint if before and old and old.checkpoint == sources.checkpoint else None
+        vae = before.vae if before and old and checkpoint and old.vae == sources.vae else None
         # A refiner that is, or was, the base model itself shares its network, with whatever is merged into that.
-        apart = before is not None and spec.checkpoint != spec.refiner == before.spec.refiner != before.spec.checkpoint
+        apart = old is not None and sources.checkpoint != sources.refiner == old.refiner != old.checkpoint
         refiner = before.refiner if before is not None and apart else None
         before = None
         if checkpoint is None:
             self._loras = None
         if refiner is None:
             self._refiner_loras = None
-        checkpoint = checkpoint or self._checkpoint(spec.checkpoint)
-        if spec.refiner and spec.refiner == spec.checkpoint:
+        checkpoint = checkpoint or self._checkpoint(sources.checkpoint, spec)
+        if sources.refiner == sources.checkpoint:
             refiner = _itself(checkpoint)
-        elif spec.refiner:
-            refiner = refiner or self._refiner(spec.refiner, spec.checkpoint, checkpoint)
+        elif sources.refiner is not None:
+            refiner = refiner or load_refiner(Path(sources.refiner.path), policy=self._policy)
+            _check_refiner(refiner, checkpoint, spec)
         else:
             refiner = None
-        vae = load_vae(self._find("vae", spec.vae), checkpoint.vae) if spec.vae else checkpoint.vae
+        if vae is None:
+            vae = checkpoint.vae if sources.vae is None else load_vae(Path(sources.vae.path), checkpoint.vae)
         preview = preview_for(checkpoint.metadata, self._folders.previews, checkpoint.unet.device)
-        self._loaded = LoadedModel(spec, checkpoint, refiner, vae, preview)
+        self._loaded = LoadedModel(spec, sources, checkpoint, refiner, vae, preview)
         return self._loaded
 
-    def _checkpoint(self, name: str) -> Checkpoint:
-        checkpoint = load_checkpoint(self._find("checkpoints", name), cache=self._cache)
+    def _checkpoint(self, source: FileIdentity, spec: ModelSpec) -> Checkpoint:
+        checkpoint = load_checkpoint(Path(source.path), cache=self._cache, policy=self._policy)
         if checkpoint.kind == "sdxl_refiner":
-            raise ModelError(f"{name} is a refiner: it finishes pictures of another model, and cannot begin one.")
+            raise ModelError(
+                f"{spec.checkpoint} is a refiner: it finishes pictures of another model, and cannot begin one."
+            )
         return checkpoint
-
-    def _refiner(self, name: str, base_name: str, base: Checkpoint) -> Refiner:
-        refiner = load_refiner(self._find("checkpoints", name))
-        if "sd15" in (refiner.kind, base.kind):
-            raise ModelError(
-                f"{name} cannot refine pictures of {base_name}: their latents differ. Choose an SDXL refiner, "
-                "or a second SDXL model."
-            )
-        params, wanted = refiner.unet.params, base.unet.params
-        pooled = base.clip.params["clip_g"]
-        if refiner.kind == "sdxl_refiner":
-            fits = (params.context_dim, params.adm_channels) == (
-                pooled.width,
-                pooled.projection_dim + REFINER_NUMBERS * NUMBER_WIDTH,
-            )
-        else:
-            fits = (params.context_dim, params.adm_channels) == (wanted.context_dim, wanted.adm_channels)
-        if not fits:
-            raise ModelError(
-                f"{name} cannot refine pictures of {base_name}: it reads texts {params.context_dim} wide, which the "
-                "text encoders of that model do not write."
-            )
-        return refiner
 
     def _lora(self, name: str, note: Note) -> Path | None:
         try:
-            return self._find("loras", name)
-        except ModelError as error:
+            return self._library.find("loras", name)
+        except ModelFileError as error:
             note(f"{error} The picture is made without this LoRA.")
             return None
 
-    def _find(self, kind: str, name: str) -> Path:
-        folders = self._folders.of(kind)
-        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if found is None:
-            places = ", ".join(str(folder) for folder in folders)
-            raise ModelError(f"The file {name} is not there. Put it into {places}.")
-        return found
 
-
-def _nobody(sentence: str) -> None:
-    """What a second model leaves out of a LoRA, the first one has reported."""
+def _check_refiner(refiner: Refiner, base: Checkpoint, spec: ModelSpec) -> None:
+    """Refuses, in words, what cannot go on with the base model's latents or read its texts."""
+    if "sd15" in (refiner.kind, base.kind):
+        raise ModelError(
+            f"{spec.refiner} cannot refine pictures of {spec.checkpoint}: their latents differ. Choose an SDXL "
+            "refiner, or a second SDXL model."
+        )
+    params, wanted = refiner.unet.params, base.unet.params
+    pooled = base.clip.params["clip_g"]
+    if refiner.kind == "sdxl_refiner":
+        fits = (params.context_dim, params.adm_channels) == (
+            pooled.width,
+            pooled.projection_dim + REFINER_NUMBERS * NUMBER_WIDTH,
+        )
+    else:
+        fits = (params.context_dim, params.adm_channels) == (wanted.context_dim, wanted.adm_channels)
+    if not fits:
+        raise ModelError(
+            f"{spec.refiner} cannot refine pictures of {spec.checkpoint}: it reads texts {params.context_dim} wide, "
+            "which the text encoders of that model do not write."
+        )
 
 
 def _itself(checkpoint: Checkpoint) -> Refiner:

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from modules.advanced_parameters import AdvancedParameters
 from modules.choices import ASPECT_RATIOS, MAX_SEED, NO_MODEL, PERFORMANCE_MODES, aspect_ratio_label
-from modules.controls import Checkbox, Choice, Control, ModelFile, Seed, Slider, Text, shown
+from modules.controls import Checkbox, Choice, Control, ModelFile, Names, Seed, Slider, Text, shown
 
 MAX_IMAGE_NUMBER = 32
 BUILT_IN_MODEL = "pinhole-mini-base.safetensors"
@@ -53,6 +53,7 @@ class GenerationParameters(BaseModel):
 
     prompt: Annotated[str, Text(label="Prompt", lines=3, placeholder="Type prompt here.")] = ""
     negative_prompt: Annotated[str, Text(label="Negative Prompt", lines=2, hint="What you do not want to see.")] = ""
+    style_selections: Annotated[tuple[str, ...], Names(label="Styles")] = ("Fooocus Enhance", "Fooocus Sharp")
     performance_selection: Annotated[str, Choice(label="Performance", choices=PERFORMANCE_MODES, style="radio")] = (
         "Speed"
     )
@@ -275,6 +276,7 @@ def _sentence(problem: ErrorDetails) -> str:
         "int_parsing_size": "a whole number of usual size",
         "float_type": "a number", "float_parsing": "a number",
         "bool_type": "true or false", "bool_parsing": "true or false",
+        "tuple_type": "a list of names",
         "string_type": "text", "string_unicode": "text of whole characters",
     }.get(problem["type"], "")  # fmt: skip
     return f"{path}: {shown(problem['input'])} " + (f"is not {wanted}" if wanted else f"is refused: {problem['msg']}")

@@ -1,13 +1,14 @@
-"""Parameters -> jobs in which nothing is left open; pure, touches no file and no network."""
+"""Parameters -> jobs in which nothing is left open; touches no file (but by the sources it is given) and no network."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from modules.choices import MAX_SEED, NO_MODEL, OWN_VAE, parse_aspect_ratio
-from modules.parameters import GenerationParameters
+from modules.parameters import LORA_ROWS, GenerationParameters
 from modules.performance import MODES
-from modules.prompts import lines_of
+from modules.prompts import NO_SOURCES, Sources, Wish, texts_of
 
 SDXL_NATIVE = 1024
 SIZE_MULTIPLE = 8  # pixels per latent pixel of every VAE in use
@@ -34,16 +35,17 @@ class ImageJob:
     """One picture, completely decided; JSON-able with ``dataclasses.asdict``.
 
     ``width`` and ``height`` are in pixels, multiples of 8. ``positive`` and ``negative`` are texts that are encoded one
-    by one and joined after that. ``denoise`` and ``adm_scaler_end`` are fractions 0..1. ``checkpoint`` is relative to
-    the checkpoint folders. ``refiner`` is likewise, empty for none, and takes over after ``switch`` steps. ``vae`` is
-    relative to the VAE folder, empty for the checkpoint's own. ``loras`` are (name, strength). ``freeu`` is
-    (b1, b2, s1, s2), None to leave it.
+    by one and joined after that; ``styles`` names those whose texts are among them. ``denoise`` and ``adm_scaler_end``
+    are fractions 0..1. ``checkpoint`` is relative to the checkpoint folders. ``refiner`` is likewise, empty for none,
+    and takes over after ``switch`` steps. ``vae`` is relative to the VAE folder, empty for the checkpoint's own.
+    ``loras`` are (name, strength). ``freeu`` is (b1, b2, s1, s2), None to leave it.
     """
 
     index: int
     seed: int
     positive: tuple[str, ...]
     negative: tuple[str, ...]
+    styles: tuple[str, ...]
     checkpoint: str
     width: int
     height: int
@@ -70,11 +72,17 @@ class ImageJob:
     freeu: tuple[float, float, float, float] | None
 
 
-def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
+def plan(
+    parameters: GenerationParameters,
+    facts: ModelFacts,
+    sources: Sources = NO_SOURCES,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> list[ImageJob]:
     """The jobs of a task, in order of their index.
 
-    Job i has seed ``image_seed + i`` modulo 2**63. Raises ``PlanError`` when the seed has not been drawn yet: a plan
-    must give the same jobs each time it is made, also after a restart.
+    Job i has seed ``image_seed + i`` modulo 2**63. ``sources`` are what the prompt may refer to; ``note`` is told in a
+    sentence what of that is not there. Raises ``PlanError`` when the seed has not been drawn yet: a plan must give the
+    same jobs each time it is made, also after a restart.
     """
     if parameters.image_seed < 0:
         raise PlanError("image_seed: a seed must be drawn before the plan is made")
@@ -89,12 +97,18 @@ def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
     width, height = picture_size(parameters, facts)
     steps = advanced.overwrite_step if advanced.overwrite_step > 0 else mode.steps
     freeu = (advanced.freeu_b1, advanced.freeu_b2, advanced.freeu_s1, advanced.freeu_s2)
+    seeds = [
+        (parameters.image_seed + (0 if advanced.disable_seed_increment else index)) % (MAX_SEED + 1)
+        for index in range(parameters.image_number)
+    ]
+    told = texts_of(wish_of(parameters), seeds, sources, note)
     return [
         ImageJob(
             index=index,
-            seed=(parameters.image_seed + (0 if advanced.disable_seed_increment else index)) % (MAX_SEED + 1),
-            positive=lines_of(parameters.prompt),
-            negative=lines_of(parameters.negative_prompt),
+            seed=seed,
+            positive=texts.positive,
+            negative=texts.negative,
+            styles=texts.styles,
             checkpoint=parameters.base_model,
             width=width,
             height=height,
@@ -117,11 +131,23 @@ def plan(parameters: GenerationParameters, facts: ModelFacts) -> list[ImageJob]:
             switch=switch_step(parameters, steps),
             swap_method=advanced.refiner_swap_method,
             vae="" if advanced.vae_name == OWN_VAE else advanced.vae_name,
-            loras=parameters.loras(),
+            loras=texts.loras,
             freeu=freeu if advanced.freeu_enabled else None,
         )
-        for index in range(parameters.image_number)
+        for index, (seed, texts) in enumerate(zip(seeds, told, strict=True))
     ]
+
+
+def wish_of(parameters: GenerationParameters) -> Wish:
+    """What the texts of these parameters are made of."""
+    return Wish(
+        prompt=parameters.prompt,
+        negative_prompt=parameters.negative_prompt,
+        styles=parameters.style_selections,
+        in_order=parameters.advanced.read_wildcards_in_order,
+        loras=parameters.loras(),
+        max_loras=len(LORA_ROWS),
+    )
 
 
 def switch_step(parameters: GenerationParameters, steps: int) -> int:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from modules.choices import NO_MODEL
+from modules.controls import Slider
 from modules.files import ModelFiles
-from modules.parameters import BUILT_IN_MODEL, LORA_ROWS, GenerationParameters, ParameterError, leaves
+from modules.parameters import BUILT_IN_MODEL, LORA_ROWS, GenerationParameters, ParameterError, leaf, leaves
 from modules.settings import Settings
 
 DEFAULT_PRESET = "default"
@@ -38,13 +39,19 @@ PRESET_KEYS: Mapping[str, str] = MappingProxyType(
         "default_image_number": "image_number",
         "default_prompt": "prompt",
         "default_prompt_negative": "negative_prompt",
+        "default_styles": "style_selections",
         "default_aspect_ratio": "aspect_ratios_selection",
     }
 )
+SWITCH = "refiner_switch"
 LORAS = "default_loras"
+LORA_NUMBER = "default_max_lora_number"
 PREVIOUS_MODELS = "previous_default_models"
+# What sets the range of a slider elsewhere; here weights have one range, which the engine knows.
+WEIGHT_LIMITS = frozenset({"default_loras_min_weight", "default_loras_max_weight"})
+OTHER_KEYS = frozenset({PREVIOUS_MODELS, LORAS, LORA_NUMBER}) | WEIGHT_LIMITS
 BELONGS_TO_MODEL = frozenset(
-    {"default_refiner", "default_refiner_switch", "default_overwrite_switch", "default_vae", LORAS}
+    {"default_refiner", "default_refiner_switch", "default_overwrite_switch", "default_vae", LORAS, LORA_NUMBER}
 )
 
 
@@ -77,7 +84,7 @@ def read_preset(folder: Path, name: str) -> dict[str, Any]:
         raise PresetError(f"The preset {path.name} cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
         raise PresetError(f"The preset {path.name} must be a JSON object.")
-    strange = [key for key in values if key not in PRESET_KEYS and key not in (PREVIOUS_MODELS, LORAS)]
+    strange = [key for key in values if key not in PRESET_KEYS and key not in OTHER_KEYS]
     if strange:
         raise PresetError(f"The preset {path.name} has keys that are not known here: {', '.join(strange)}.")
     return values
@@ -105,12 +112,13 @@ def apply_preset(
             merged.pop(PREVIOUS_MODELS, None)  # a list of older versions belongs to the model it came with
         merged |= {key: value for key, value in layer.items() if value is not None}
     parameters = _applied(merged, chosen, base)
+    notes = _left_out(merged, chosen)
     previous = merged.get(PREVIOUS_MODELS, [])
     for model in [parameters.base_model, *map(str, previous)]:
         if models.has(model):
-            return StartingPoint(parameters.with_values({"base_model": model}), chosen)
+            return StartingPoint(parameters.with_values({"base_model": model}), chosen, notes)
     if chosen == MINI_PRESET or not models.has(BUILT_IN_MODEL):
-        return StartingPoint(parameters, chosen, (f"The model {parameters.base_model} is not on the disk.",))
+        return StartingPoint(parameters, chosen, (f"The model {parameters.base_model} is not on the disk.", *notes))
     mini = read_preset(settings.presets, MINI_PRESET)
     note = (
         f"{parameters.base_model} is not in {' or '.join(str(folder) for folder in models.folders)}: "
@@ -123,15 +131,16 @@ def apply_preset(
 
 def _config_layer(settings: Settings) -> dict[str, Any]:
     """The keys of the configuration file that set parameters; its other ``default_*`` keys belong to the page."""
-    return {key: value for key, value in settings.defaults.items() if key in PRESET_KEYS or key == LORAS}
+    return {key: value for key, value in settings.defaults.items() if key in PRESET_KEYS or key in (LORAS, LORA_NUMBER)}
 
 
 def _applied(values: Mapping[str, Any], name: str, base: GenerationParameters | None) -> GenerationParameters:
     changes = {PRESET_KEYS[key]: value for key, value in values.items() if key in PRESET_KEYS}
-    changes |= _lora_rows(values.get(LORAS, []), name)
+    changes |= _lora_rows(_loras(values, name)[0])
+    changes |= _switch(changes)
     if base is not None:
-        set_by_presets = {*PRESET_KEYS.values(), *_lora_rows([], name)}
-        kept = [leaf.path for leaf in leaves() if leaf.path not in set_by_presets]
+        set_by_presets = {*PRESET_KEYS.values(), *_lora_rows([])}
+        kept = [each.path for each in leaves() if each.path not in set_by_presets]
         kept += [] if changes.get("prompt") else ["prompt"]
         kept += [] if "image_number" in changes else ["image_number"]
         kept += [] if "advanced.output_format" in changes else ["advanced.output_format"]
@@ -142,11 +151,45 @@ def _applied(values: Mapping[str, Any], name: str, base: GenerationParameters | 
         raise PresetError(f"The preset {name}: {error}") from None
 
 
-def _lora_rows(listed: Any, name: str) -> dict[str, Any]:
-    """The rows of LoRAs from the field's list of [enabled, name, weight], or of [name, weight] for enabled ones."""
+def _switch(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The refiner's switch where a preset gives it below the control's range, which begins at 0.1: at its beginning."""
+    asked = changes.get(SWITCH)
+    lowest = cast("Slider", leaf(SWITCH).control).minimum
+    return {SWITCH: lowest} if isinstance(asked, (int, float)) and 0 <= asked < lowest else {}
+
+
+def _left_out(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """What a preset asks for and does not get, in sentences."""
+    notes: list[str] = []
+    rows, beyond = _loras(values, name)
+    lost = [row[1] for row in beyond if row[0] and row[1] != NO_MODEL and row[2]]
+    if lost:
+        named = ", ".join(map(str, lost))
+        notes.append(f"The preset {name} has more LoRAs than there is room for; left out: {named}.")
+    asked = values.get("default_refiner_switch")
+    if values.get("default_refiner", NO_MODEL) != NO_MODEL and (used := _switch({SWITCH: asked})):
+        notes.append(f"The preset {name} switches to the refiner at {asked}; the earliest is {used[SWITCH]}.")
+    return tuple(notes)
+
+
+def _loras(values: Mapping[str, Any], name: str) -> tuple[list[list[Any]], list[list[Any]]]:
+    """The field's list of [enabled, name, weight], or of [name, weight] for enabled ones: what has room, and the rest.
+
+    A preset may ask for fewer rows than there are.
+    """
+    listed = values.get(LORAS, [])
     rows = [[True, *row] if isinstance(row, list) and len(row) == 2 else row for row in _as_list(listed)]
     if not isinstance(listed, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
         raise PresetError(f"The preset {name}: {LORAS} must be a list of [enabled, name, weight], not {listed!r}.")
+    asked = str(values.get(LORA_NUMBER, len(LORA_ROWS)))  # text where it comes from the environment
+    if not asked.isdecimal() or int(asked) < 1:
+        raise PresetError(f"The preset {name}: {LORA_NUMBER} must be a whole number from 1 on, not {asked}.")
+    room = min(int(asked), len(LORA_ROWS))
+    return rows[:room], rows[room:]
+
+
+def _lora_rows(rows: list[list[Any]]) -> dict[str, Any]:
+    """Every row of LoRAs as parameters; those that are not given are empty."""
     padded = [*rows, *([True, NO_MODEL, 1.0] for _ in LORA_ROWS)]
     keys = ("enabled", "name", "weight")
     return {

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ldm_patched.modules.memory import AUTOMATIC, Policy
 from modules.model_folders import ModelFolders
 
 
@@ -23,8 +24,10 @@ class SettingsError(ValueError):
 class Settings:
     """Everything that is the same for all tasks of a run of the application.
 
-    ``models`` says where weights are looked for. ``data`` holds the queue and history. ``defaults`` are the field's
-    ``default_*`` keys, applied under every preset. ``notes`` are sentences to show at start.
+    ``models`` says where weights are looked for. ``data`` holds the queue and history. ``wildcards`` are lists of
+    words, ``own_styles`` the user's style files (None: in ``data``). ``defaults`` are the field's ``default_*`` keys,
+    applied under every preset. ``memory`` says where models lie and in which numbers they compute.
+    ``notes`` are sentences to show at start.
     """
 
     root: Path
@@ -32,12 +35,20 @@ class Settings:
     outputs: Path
     presets: Path
     data: Path
+    wildcards: Path
     host: str = "127.0.0.1"
     port: int = 7865
     in_browser: bool = True
     preset: str = ""
+    own_styles: Path | None = None
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    memory: Policy = AUTOMATIC
     notes: tuple[str, ...] = ()
+
+    @property
+    def styles(self) -> tuple[Path, ...]:
+        """The folders of style files: those that come along, then the user's own, which win."""
+        return (self.root / "sdxl_styles", self.own_styles or self.data / "styles")
 
     @property
     def texts(self) -> Path:
@@ -55,6 +66,8 @@ FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
         "path_vae_approx": "models.previews",
         "path_outputs": "outputs",
         "path_presets": "presets",
+        "path_wildcards": "wildcards",
+        "path_styles": "own_styles",
         "path_data": "data",
     }
 )
@@ -68,6 +81,7 @@ def built_in_settings(root: Path) -> Settings:
         outputs=root / "outputs",
         presets=root / "presets",
         data=root / "data",
+        wildcards=root / "wildcards",
     )
 
 

@@ -18,6 +18,7 @@ from modules.outputs import picture_path, remove_leftovers
 from modules.pace import Pace
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob, plan
+from modules.prompts import Sources
 from modules.store import Store, StoreError, TaskRecord, picture_id
 
 log = logging.getLogger(__name__)
@@ -51,13 +52,20 @@ class Live:
         """Whether the user wants the task to end."""
         return self.wish == "stop"
 
+    def note(self, sentence: str) -> None:
+        """Keeps a sentence that the user should not miss, and tells those who follow; each one once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            self.channel.note(" ".join(self.notes))
+
 
 class TaskRunner:
     """Does tasks, one at a time in each thread that asks; remembers only how long pictures of a kind take."""
 
-    def __init__(self, store: Store, models: ModelFiles) -> None:
+    def __init__(self, store: Store, models: ModelFiles, sources: Callable[[], Sources]) -> None:
         self._store = store
         self._models = models
+        self._sources = sources
         self._overheads: dict[tuple[str, int, int], float] = {}
 
     def make(self, task: TaskRecord, live: Live, engine: Engine, closing: Callable[[], bool]) -> tuple[FinalState, str]:
@@ -69,7 +77,7 @@ class TaskRunner:
         parameters = GenerationParameters.from_json(task.parameters)
         facts = self._models.facts(parameters.base_model)
         check_base_model(parameters.base_model, facts)
-        jobs = plan(parameters, facts)
+        jobs = plan(parameters, facts, self._sources(), live.note)
         remove_leftovers(task.folder, task.id)
         if task.app_deaths >= MAX_APP_DEATHS:
             raise TaskFailed(f"Pinhole ended {task.app_deaths} times over this task: it is not tried again by itself.")
@@ -142,9 +150,7 @@ class TaskRunner:
                     place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
                     live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
                 case Note():
-                    if message.text not in live.notes:
-                        live.notes.append(message.text)
-                        live.channel.note(" ".join(live.notes))
+                    live.note(message.text)
                 case Saved():
                     pace.settle(message.index)
                     path = Path(message.path)

@@ -19,7 +19,7 @@ from modules.api.routes import assets_address, head, router
 from modules.api.server import application
 from modules.async_worker import AsyncWorker
 from modules.files import ModelLibrary
-from modules.parameters import GenerationParameters, leaves, parameters_to_ctrls
+from modules.parameters import BUILT_IN_MODEL, GenerationParameters, leaves, parameters_to_ctrls
 from modules.presets import MINI_PRESET
 from modules.settings import Settings
 from modules.ui.theme import theme
@@ -48,7 +48,7 @@ def views(stream: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_generate_streams_a_task_from_its_beginning_to_its_end(handlers: webui.Handlers, tmp_path: Path) -> None:
-    seen = views(handlers.generate_clicked(ME, *ctrls()))
+    seen = views(handlers.generate_clicked(ME, *ctrls(prompt="pace=0.02")))  # slow enough for a preview to be seen
     assert (seen[0]["state"], seen[0]["count"], seen[0]["width"], seen[0]["height"]) == ("waiting", 2, 72, 56)
     assert any(view["preview"] for view in seen)
     assert seen[-1]["state"] == "done"
@@ -139,6 +139,20 @@ def test_a_preset_changes_what_it_names(handlers: webui.Handlers) -> None:
     assert (values["prompt"]["value"], values["image_seed"]["value"]) == ("stay", "7")
     assert ("72×56 (9:7)", "1152*896") in values["aspect_ratios_selection"]["choices"]
     assert updates[-1]["value"] == ""
+
+
+def test_a_preset_s_files_are_listed_whether_they_are_there_or_not(handlers: webui.Handlers) -> None:
+    folder = handlers.settings.models.loras[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors(folder / "fresh.safetensors", ["a.lora_up.weight"])  # after the page was built
+    loras = [[True, "fresh.safetensors", 1.0], [True, "gone.safetensors", 1.0]]
+    preset = {"default_model": BUILT_IN_MODEL, "default_loras": loras, "default_vae": "gone-too.safetensors"}
+    (handlers.settings.presets / "files.json").write_text(json.dumps(preset))
+    values = dict(zip((leaf.path for leaf in leaves()), handlers.preset_chosen("files", *ctrls()), strict=False))
+    for path in ("lora_1.name", "lora_2.name", "lora_3.name", "advanced.vae_name", "base_model", "refiner_model"):
+        value, choices = values[path]["value"], values[path]["choices"]
+        assert (value, value) in choices, path
+    assert ("fresh.safetensors", "fresh.safetensors") in values["lora_5.name"]["choices"]
 
 
 def test_a_broken_preset_changes_nothing_and_says_so(handlers: webui.Handlers) -> None:

@@ -17,6 +17,8 @@ from ldm_patched.ldm.attention import fuse_qkv, split_qkv
 from ldm_patched.ldm.clip import from_transformers_layout
 
 Kind = Literal["sdxl", "sdxl_refiner", "sd15"]
+Prediction = Literal["eps", "v", "edm"]
+"""What a UNet's output means: the noise, v (arXiv 2202.00512), or F in EDM's preconditioning (arXiv 2206.00364)."""
 Activation = Literal["quick_gelu", "gelu"]
 Translation = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -58,6 +60,9 @@ UNUSED = frozenset({"embeddings.position_ids", "logit_scale"})
 
 V_PREDICTION = "v_pred"
 """A tensor of this name says that the UNet predicts v instead of noise."""
+
+EDM = "edm_mean"
+"""A tensor of this name, Playground v2.5's mean of its latents, says that the UNet is in EDM's preconditioning."""
 
 ZERO_TERMINAL_SNR = "ztsnr"
 """A tensor of this name says that the noise schedule was rescaled to end in pure noise (arXiv 2305.08891)."""

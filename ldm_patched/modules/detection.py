@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,12 +19,14 @@ from ldm_patched.ldm.clip import ClipText, ClipTextParams
 from ldm_patched.ldm.unet import UNet, UNetParams
 from ldm_patched.ldm.vae import AutoencoderKL, VAEParams
 from ldm_patched.modules.checkpoint_layout import (
+    EDM,
     TOWERS,
     UNET_PREFIX,
     V_PREDICTION,
     VAE_PREFIX,
     ZERO_TERMINAL_SNR,
     Kind,
+    Prediction,
     TowerSlot,
     tower_to_published,
     unet_to_published,
@@ -78,7 +80,7 @@ class Detection:
     unet: UNetParams
     vae: VAEParams
     towers: tuple[TowerDetection, ...]
-    prediction: Literal["eps", "v"]
+    prediction: Prediction
     zero_terminal_snr: bool
 
 
@@ -110,7 +112,7 @@ def _detect(shapes: Shapes) -> Detection:
         unet=unet,
         vae=detect_vae(_part(shapes, VAE_PREFIX)),
         towers=tuple(TowerDetection(slot, detect_tower(slot, _part(shapes, slot.prefix))) for slot in TOWERS[kind]),
-        prediction="v" if V_PREDICTION in shapes else "eps",
+        prediction="v" if V_PREDICTION in shapes else "edm" if EDM in shapes else "eps",
         zero_terminal_snr=ZERO_TERMINAL_SNR in shapes,
     )
 

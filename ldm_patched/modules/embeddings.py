@@ -63,22 +63,26 @@ class Embeddings:
         end = 0
         for match in _WORD.finditer(text):
             yield text[end : match.start()]
-            name = next((name for name in _spellings(match[1]) if _key(name) in numbers), match[1])
-            if _key(name) in numbers:
+            name = self._named(match[1])
+            if name is not None:
                 yield numbers[_key(name)]
-            end = match.start(1) + len(name)
+            end = match.start(1) + len(match[1] if name is None else name)
         yield text[end:]
 
-    def used_in(self, text: str) -> tuple[FileIdentity, ...]:
-        """Which files a text may depend on, besides its words."""
-        if not _WORD.search(text):
-            return ()
-        return tuple(embedding.identity for embedding in self.found.values())
+    def used_in(self, pieces: Iterable[str]) -> tuple[FileIdentity, ...]:
+        """Which files pieces of a text (without weights and brackets) depend on, besides their words."""
+        named = (self._named(match[1]) for piece in pieces for match in _WORD.finditer(piece))
+        keys = dict.fromkeys(_key(name) for name in named if name is not None)
+        return tuple(self.found[key].identity for key in keys)
 
     def table(self, part: TowerPart) -> Tensor | None:
         """All vectors of a tower [n, width] by their numbers, or None if there are none."""
         vectors = [embedding.vectors[part] for embedding in self.found.values()]
         return torch.cat(vectors) if vectors else None
+
+    def _named(self, word: str) -> str | None:
+        """The part of a word that is the name of an embedding, as it is spelled there."""
+        return next((name for name in _spellings(word) if _key(name) in self.found), None)
 
     def _numbers(self) -> dict[str, range]:
         numbers: dict[str, range] = {}

@@ -9,7 +9,8 @@ the pristine one was, so that captured graphs and transfers stay valid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ldm_patched.modules.checkpoint_layout import Kind, Translation, to_transfor
 from ldm_patched.modules.deltas import Delta, Patch, Target
 from ldm_patched.modules.lora_names import NameTable
 from ldm_patched.modules.parts import FileIdentity, Part
+from ldm_patched.modules.quantised import renew
 from ldm_patched.modules.sd import CLIP, Checkpoint
 
 _PIECE = 1 << 17
@@ -34,7 +36,8 @@ Change = tuple[FileIdentity, float, Target, Delta]
 class Patcher:
     """The UNet and the text towers of one model, and what is merged into them.
 
-    compute: where merging is computed; None means where each weight lies.
+    towers: those on the meta device have names and shapes only, until `clip` has loaded them; without a clip, what is
+    meant for them is left to another patcher. compute: where merging is computed; None means where each weight lies.
     """
 
     def __init__(
@@ -46,11 +49,12 @@ class Patcher:
         compute: torch.device | None = None,
     ) -> None:
         self._clip = clip
+        self._unet = unet
         self._compute = compute
         self._parameters: dict[Target, nn.Parameter] = {}  # by our own names, under which projections are fused
         self._owner: dict[Target, Target] = {}  # published name -> our own
         self._pristine: dict[Target, Tensor] = {}
-        self._recipes: dict[Target, Recipe | None] = {}  # None: writing it was interrupted
+        self._recipes: dict[Target, Recipe | None] = {}  # None: being written
         self._active: list[tuple[Patch, float]] = []
         networks: dict[Part, nn.Module] = {"unet": unet, **towers}
         shapes: dict[Part, dict[str, tuple[int, ...]]] = {part: {} for part in networks}
@@ -66,9 +70,16 @@ class Patcher:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, compute: torch.device | None = None) -> Patcher:
-        """For a checkpoint that has no patches yet. Texts are encoded anew when a tower changes."""
-        towers: dict[Part, ClipText] = {tower.part: tower.model for tower in checkpoint.clip.encoder.towers}
-        return cls(checkpoint.kind, checkpoint.unet, towers, checkpoint.clip, compute)
+        """For a checkpoint that has no patches yet. Texts are encoded anew when a tower changes.
+
+        The text encoders are loaded for the first patch that changes them.
+        """
+        return cls(checkpoint.kind, checkpoint.unet, _skeletons(checkpoint.clip), checkpoint.clip, compute)
+
+    @classmethod
+    def beside(cls, clip: CLIP, kind: Kind, unet: UNet) -> Patcher:
+        """For a UNet that has no patches yet and whose texts another model encodes, whose patcher does that part."""
+        return cls(kind, unet, _skeletons(clip))
 
     @property
     def patched(self) -> int:
@@ -80,26 +91,27 @@ class Patcher:
 
         patches: read with this patcher's `names`; ValueError otherwise.
         Touches only weights whose patches change. The order does not matter; strength 0 is no patch; a patch given
-        twice counts twice. Returns the parts that changed. After an error, such as memory running out, some
-        weights are changed and others not; the next call, with whatever patches, sets all of them right.
+        twice counts twice. Returns the parts that changed. After an error, such as memory running out, every weight is
+        the checkpoint's own.
         """
         # Sorted, so that sums are rounded in the same way for every order of the patches.
         active = sorted((pair for pair in patches if pair[1]), key=lambda pair: (pair[0].identity, pair[1]))
-        wanted = self._by_parameter(active)
-        recipes = {own: _recipe(changes) for own, changes in wanted.items()}
-        stale = [own for own in self._parameters if self._recipes.get(own, ()) != recipes.get(own, ())]
-        towers_change = self._clip is not None and any(own.part != "unet" for own in stale)
-        if self._clip is not None and towers_change:
-            self._clip.weights_are(None)
-        with torch.inference_mode(False), torch.no_grad():
+        with ExitStack() as after_an_error, torch.inference_mode(False), torch.no_grad():
+            after_an_error.callback(self._undo)
+            self._load_towers_for(active)
+            wanted = self._by_parameter(active)
+            recipes = {own: _recipe(changes) for own, changes in wanted.items()}
+            stale = [own for own in self._parameters if self._recipes.get(own, ()) != recipes.get(own, ())]
+            if self._clip is not None:
+                self._clip.weights_are(None)
             for own in stale:
                 if own in wanted:
                     self._merge(own, wanted[own])
                 else:
                     self._restore(own)
-        self._active = active
-        if self._clip is not None and towers_change:
-            self._clip.weights_are(self.recipe("clip_l", "clip_g"))
+            self._renew(stale)
+            after_an_error.pop_all()
+        self._now(active)
         return frozenset(own.part for own in stale)
 
     def restore(self) -> frozenset[Part]:
@@ -111,6 +123,32 @@ class Patcher:
         changing = (pair for pair in self._active if any(target.part in parts for target in pair[0].deltas))
         return tuple((patch.identity, strength) for patch, strength in changing)
 
+    def _now(self, active: list[tuple[Patch, float]]) -> None:
+        self._active = active
+        if self._clip is not None:
+            self._clip.weights_are(self.recipe("clip_l", "clip_g"))
+
+    def _undo(self) -> None:
+        """Make every weight the checkpoint's own. Hardly needs memory, so that it can follow upon a lack of it."""
+        patched = list(self._recipes)
+        for own in patched:
+            self._restore(own)
+        self._renew(patched)
+        self._now([])
+
+    def _renew(self, changed: Iterable[Target]) -> None:
+        """Let layers that are stored in eight bits follow their weights."""
+        if any(own.part == "unet" for own in changed):
+            renew(self._unet)
+
+    def _load_towers_for(self, patches: Sequence[tuple[Patch, float]]) -> None:
+        """Have the text encoders in memory if they are ours and one of the patches changes them."""
+        if self._clip is None or not any(target.part != "unet" for patch, _ in patches for target in patch.deltas):
+            return
+        for tower in self._clip.encoder.towers:
+            for name, parameter in tower.model.named_parameters():
+                self._parameters[Target(tower.part, name)] = parameter
+
     def _by_parameter(self, patches: Sequence[tuple[Patch, float]]) -> dict[Target, list[Change]]:
         """What changes each parameter, in the order of the patches. Raises ValueError for another model's patch."""
         wanted: dict[Target, list[Change]] = {}
@@ -118,7 +156,9 @@ class Patcher:
             if not patch.deltas.keys() <= self._owner.keys():
                 raise ValueError(f"{patch.identity.name} was read for another model")
             for target, delta in patch.deltas.items():
-                wanted.setdefault(self._owner[target], []).append((patch.identity, strength, target, delta))
+                own = self._owner[target]
+                if not self._parameters[own].is_meta:
+                    wanted.setdefault(own, []).append((patch.identity, strength, target, delta))
         return wanted
 
     def _merge(self, own: Target, changes: Sequence[Change]) -> None:
@@ -144,6 +184,12 @@ class Patcher:
         else:
             parameter.data = self._pristine[own]
         del self._pristine[own], self._recipes[own]
+
+
+def _skeletons(clip: CLIP) -> dict[Part, ClipText]:
+    """The text towers without their weights."""
+    with torch.device("meta"):
+        return {part: ClipText(params) for part, params in clip.params.items()}
 
 
 def _sum(after: Tensor, before: Tensor, changes: Sequence[tuple[Delta, float]]) -> None:

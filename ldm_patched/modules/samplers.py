@@ -1,4 +1,4 @@
-"""Guidance, the denoiser that a sampler calls, and the tables of samplers and schedules. Know no prompt and no file.
+"""Guidance, the denoiser that a sampler calls, and the table of samplers. Knows no prompt and no schedule.
 
 A denoiser maps `(x, sigma)` to x0: the noisy latent [batch, 4, h, w] in single precision and its noise level, a host
 float, to the picture's latent as it is estimated now. Denoisers wrap each other; the sampler sees the outermost one.
@@ -20,9 +20,9 @@ from ldm_patched.k_diffusion.noise import BrownianTreeNoiseSampler, IndependentN
 from ldm_patched.ldm.attention import TextProjection
 from ldm_patched.ldm.unet import SkipHook, UNet
 from ldm_patched.modules.anisotropic import bilateral_filter
+from ldm_patched.modules.apart import RowByRow
 from ldm_patched.modules.conditioning import LAST_TIMESTEP, SizeVectors
 from ldm_patched.modules.model_sampling import ModelSampling
-from ldm_patched.modules.schedulers import SCHEDULERS as SCHEDULERS, calculate_sigmas as calculate_sigmas
 
 
 class Denoiser(Protocol):
@@ -110,7 +110,7 @@ class GuidedDenoiser:
     @torch.inference_mode()
     def __init__(
         self,
-        unet: UNet,
+        unet: UNet | RowByRow,
         model_sampling: ModelSampling,
         cond: TextCondition,
         uncond: TextCondition,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ldm_patched.k_diffusion.schedules import get_sigmas_exponential, get_sigmas_interpolated, get_sigmas_karras
-from ldm_patched.modules.checkpoint_layout import Kind
+from ldm_patched.modules.checkpoint_layout import Kind, Prediction
 from ldm_patched.modules.model_sampling import (
     ALIGNED_SD15,
     ALIGNED_SDXL,
@@ -59,11 +58,15 @@ def simple(model_sampling: ModelSampling, n: int) -> list[float]:
 def ddim_uniform(model_sampling: ModelSampling, n: int) -> list[float]:
     """Every (levels // n)-th of the model's levels from the second on, falling, then 0 (arXiv 2010.02502).
 
-    Where n does not divide the number of levels this gives some levels more than n, as DDIM has it.
+    Where n does not divide the number of levels this gives some levels more than n, as DDIM has it. Counted from the
+    lowest level, fewer than 4 would begin far below the highest, at half the noise or none: those are counted from the
+    highest one (arXiv 2305.08891, section 3.3).
     """
     sigmas = model_sampling.sigmas
     if n > len(sigmas):
         return normal(model_sampling, n)
+    if n < 4:
+        return [*(sigmas[round(len(sigmas) * (n - i) / n) - 1] for i in range(n)), 0.0]
     return [*reversed(sigmas[1 :: len(sigmas) // n]), 0.0]
 
 
@@ -144,20 +147,35 @@ def find_scheduler(name: str) -> SchedulerSpec:
     return SCHEDULERS[name]
 
 
-def choose_model_sampling(
-    kind: Kind, prediction: Literal["eps", "v"], zero_terminal_snr: bool, scheduler: str
-) -> ModelSampling:
+def choose_model_sampling(kind: Kind, prediction: Prediction, zero_terminal_snr: bool, scheduler: str) -> ModelSampling:
     """The parametrisation of a run: what the checkpoint says of itself, and what its schedule says about it.
 
     kind, prediction, zero_terminal_snr: as in `Checkpoint`. Zero terminal SNR is only heeded for a prediction of v: in
-    pure noise there is nothing to learn from a prediction of that noise (arXiv 2305.08891, section 3.2).
+    pure noise there is nothing to learn from a prediction of that noise (arXiv 2305.08891, section 3.2). Raises
+    ValueError for a schedule that says what cannot be of this network: the rest of a sentence about the model.
     """
+    spec = find_scheduler(scheduler)
+    if prediction == "edm":
+        if spec.parametrisation not in (as_trained, playground):
+            raise ValueError(
+                f"is in EDM's preconditioning, and the scheduler {scheduler} is for models that were distilled on "
+                "Stable Diffusion's noise levels. Choose another scheduler"
+            )
+        return EDMSampling()
+    if spec.parametrisation is playground and (kind != "sdxl" or prediction == "v"):
+        what = "predicts v" if prediction == "v" else "is no SDXL model"
+        raise ValueError(f"{what}, and the scheduler {scheduler} is for Playground v2.5. Choose another scheduler")
     rescaled = zero_terminal_snr and prediction == "v"
     trained = (VSampling if prediction == "v" else EpsSampling)(
         zero_snr_sigmas() if rescaled else scaled_linear_sigmas(),
         aligned_sigmas=ALIGNED_SD15 if kind == "sd15" else ALIGNED_SDXL,
     )
-    return find_scheduler(scheduler).parametrisation(trained)
+    return spec.parametrisation(trained)
+
+
+def is_for_others(prediction: Prediction, scheduler: str) -> bool:
+    """Whether a schedule is made for networks that say of themselves what this one does not."""
+    return find_scheduler(scheduler).parametrisation is playground and prediction != "edm"
 
 
 def calculate_sigmas(

@@ -6,15 +6,15 @@ copied (another dtype or device, a fused projection) is copied once and its page
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from ldm_patched.ldm.clip import ClipText, ClipTextParams
 from ldm_patched.ldm.unet import UNet
 from ldm_patched.ldm.vae import AutoencoderKL
+from ldm_patched.modules.autoencoder import VAE as VAE
 from ldm_patched.modules.checkpoint_layout import (
     UNET_PREFIX,
     VAE_PREFIX,
     Kind,
+    Prediction,
     Translation,
     tower_from_published,
     unet_from_published,
@@ -43,9 +45,12 @@ from ldm_patched.modules.detection import (
 )
 from ldm_patched.modules.devices import Placement, Sizes, look, place
 from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings, find_embeddings
+from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.parts import FileIdentity, TowerPart
+from ldm_patched.modules.quantised import store_in_eight_bits
 from ldm_patched.modules.sdxl_clip import SDXLClip, Tower, part_of, pieces_with_embeddings
 from ldm_patched.modules.state_dict import TensorFile, WeightsError, cast, with_prefix
+from ldm_patched.modules.streaming import stream, visiting
 from ldm_patched.modules.text_cache import TextCache
 
 LATENT_SCALES: Mapping[Kind, float] = {"sdxl": 0.13025, "sdxl_refiner": 0.13025, "sd15": 0.18215}
@@ -55,6 +60,8 @@ _BLOCK = re.compile(r".*?\.\d+\.")
 _CACHED_TEXTS = 64
 ENCODING = 1
 """Of the way from a text to its conditioning; another number wherever that changes, so that no old text is taken."""
+_EXACT_LAYERS = ("time_embed.", "label_emb.", "input_blocks.0.", "out.")
+"""What is not worth eight bits: small, and what every number of the picture goes through."""
 _WORKERS = 4
 """Threads that copy tensors out of the file: copying waits for memory pages more than it computes."""
 
@@ -74,14 +81,17 @@ class CLIP:
         device: torch.device,
         identity: Hashable = None,
         cache: TextCache | None = None,
+        computes: torch.device | None = None,
     ) -> None:
-        """load: reads the encoders, which have these params. identity: of their weights, of plain values, and of all
-        else that their results depend on; without one nothing is kept on the disk.
+        """load: reads the encoders, which have these params. device: where results are needed. identity: of their
+        weights, of plain values, and of all else that their results depend on; without one nothing is kept on the
+        disk. computes: where they compute, if not where they are loaded to.
         """
         self.params = params
         self._load = load
         self._encoder: SDXLClip | None = None
         self._device = device
+        self._computes = computes or device
         self._identity = identity
         self._disk = cache if identity is not None else None
         self._recipe: Hashable = ()
@@ -124,7 +134,7 @@ class CLIP:
     def _encode(self, text: str, clip_skip: int, embeddings: Embeddings) -> Conditioning:
         if self._recipe is None:
             return self._new(text, clip_skip, embeddings)
-        key = (self._identity, self._recipe, text, clip_skip, embeddings.used_in(text))
+        key = (self._identity, self._recipe, text, clip_skip, embeddings.used_in(pieces_with_embeddings([text])))
         if key not in self._memory:
             found = None if self._disk is None else self._disk.get(key, self._device)
             self._memory[key] = found or self._new(text, clip_skip, embeddings)
@@ -137,58 +147,10 @@ class CLIP:
 
     def _new(self, text: str, clip_skip: int, embeddings: Embeddings) -> Conditioning:
         self.encoded += 1
-        return self.encoder.encode(text, clip_skip, embeddings)
-
-
-class VAE:
-    """The autoencoder of a checkpoint. Its latents are scaled as the UNet knows them; pictures are 0..1."""
-
-    def __init__(self, model: AutoencoderKL, scale: float) -> None:
-        self.model = model
-        self.scale = scale
-
-    @torch.no_grad()
-    def decode(self, latent: Tensor) -> Tensor:
-        """[batch, 4, h, w] -> float32 [batch, 3, 8h, 8w], clamped to 0..1. One by one, for the sake of memory.
-
-        Where half precision overflows, the picture is decoded again in float32.
-        """
-        decoded = torch.cat([self._guarded(AutoencoderKL.decode, row / self.scale) for row in torch.split(latent, 1)])
-        return ((decoded + 1.0) / 2.0).clamp_(0.0, 1.0)
-
-    @torch.no_grad()
-    def encode(self, pixels: Tensor, seed: int) -> Tensor:
-        """[batch, 3, H, W] in 0..1 -> float32 [batch, 4, H // 8, W // 8], a sample drawn with `seed`.
-
-        What exceeds a multiple of 8 is cropped, evenly on both sides. Noise comes from a generator of its own on the
-        CPU, so the latent is the same on every device. Raises ValueError for a picture under 8 pixels.
-        """
-        height, width = pixels.shape[-2:]
-        if min(height, width) < 8:
-            raise ValueError(f"the picture is {width}x{height} pixels; the smallest is 8x8")
-        top, left = height % 8 // 2, width % 8 // 2
-        cropped = pixels[..., top : top + height // 8 * 8, left : left + width // 8 * 8]
-        moments = torch.cat([self._guarded(_moments, 2.0 * row - 1.0) for row in torch.split(cropped, 1)])
-        mean, log_variance = moments.chunk(2, dim=1)
-        generator = torch.Generator("cpu").manual_seed(seed)
-        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-        return (mean + (0.5 * log_variance).exp() * noise) * self.scale
-
-    def _guarded(self, run: Callable[[AutoencoderKL, Tensor], Tensor], x: Tensor) -> Tensor:
-        """Run in the network's dtype; where that gives no numbers, in float32 on a copy that is thrown away."""
-        weight = self.model.post_quant_conv.weight
-        result = run(self.model, _images(x, weight)).float()
-        if weight.dtype != torch.float32 and not bool(torch.isfinite(result).all()):
-            result = run(copy.deepcopy(self.model).float(), _images(x, weight.float()))
-        return result
-
-
-def _moments(model: AutoencoderKL, pixels: Tensor) -> Tensor:
-    return torch.cat(model.encode_moments(pixels), dim=1)
-
-
-def _images(x: Tensor, like: Tensor) -> Tensor:
-    return x.to(like.device, like.dtype, memory_format=torch.channels_last)
+        with visiting([tower.model for tower in self.encoder.towers], self._computes):
+            ((hidden, extras),) = self.encoder.encode(text, clip_skip, embeddings)
+        pooled = extras["pooled_output"]
+        return [(hidden.to(self._device), {"pooled_output": None if pooled is None else pooled.to(self._device)})]
 
 
 @dataclass(frozen=True)
@@ -196,43 +158,48 @@ class Checkpoint:
     """The parts of a checkpoint, on their device and in their dtype.
 
     prediction: what the UNet's output means. zero_terminal_snr: whether its schedule ends in pure noise. metadata: the
-    file's own, as it stands there.
+    file's own, as it stands there. placement: where the parts are, and where they compute.
     """
 
     kind: Kind
     unet: UNet
     clip: CLIP
     vae: VAE
-    prediction: Literal["eps", "v"]
+    prediction: Prediction
     zero_terminal_snr: bool
     metadata: Mapping[str, str]
+    placement: Placement
 
 
-def load_checkpoint(path: Path, placement: Placement | None = None, cache: TextCache | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, placement: Placement | None = None, cache: TextCache | None = None, policy: Policy = AUTOMATIC
+) -> Checkpoint:
     """Load a single-file checkpoint of SDXL, its refiner or SD 1.5, of any width; its text encoders when they are used.
 
-    placement: where to and in which dtypes; by default the policy of `devices` decides. cache: keeps encoded texts
-    beyond this process. Raises WeightsError with a message that names the file, what it looks like and what was
-    expected.
+    placement: where to and in which dtypes; by default `devices` decides for what the policy wants. cache: keeps
+    encoded texts beyond this process. Raises WeightsError with a message that names the file, what it looks like and
+    what was expected, and DeviceError for a policy that this machine cannot follow.
     """
-    file, found, skeleton, placement = _open(path, placement)
-    unet = _fill(skeleton.unet, file, UNET_PREFIX, unet_from_published, (placement.device, placement.unet))
+    file, found, skeleton, placement = _open(path, placement, policy)
+    unet = _load_unet(skeleton.unet, file, placement)
     clip = CLIP(
         lambda: SDXLClip(_load_towers(file, found, skeleton, placement)),
         {part_of(tower.params): tower.params for tower in found.towers},
         placement.device,
-        (FileIdentity.of(path), str(placement.towers), placement.device.type, ENCODING),
+        (FileIdentity.of(path), str(placement.towers), placement.towers_compute.type, ENCODING),
         cache,
+        placement.towers_compute,
     )
-    vae = _fill(skeleton.vae, file, VAE_PREFIX, dict, (placement.device, placement.vae))
+    vae = _fill(skeleton.vae, file, VAE_PREFIX, dict, (placement.vae_rests, placement.vae))
     return Checkpoint(
         kind=found.kind,
         unet=unet,
         clip=clip,
-        vae=VAE(vae, LATENT_SCALES[found.kind]),
+        vae=VAE(vae, LATENT_SCALES[found.kind], placement.vae_computes),
         prediction=found.prediction,
         zero_terminal_snr=found.zero_terminal_snr,
         metadata=file.metadata,
+        placement=placement,
     )
 
 
@@ -242,15 +209,35 @@ class Refiner:
 
     kind: Kind
     unet: UNet
-    prediction: Literal["eps", "v"]
+    prediction: Prediction
     zero_terminal_snr: bool
+    placement: Placement | None = None
 
 
-def load_refiner(path: Path, placement: Placement | None = None) -> Refiner:
+def load_refiner(path: Path, placement: Placement | None = None, policy: Policy = AUTOMATIC) -> Refiner:
     """Load the UNet of a checkpoint and leave everything else in the file. See `load_checkpoint`."""
-    file, found, skeleton, placement = _open(path, placement)
-    unet = _fill(skeleton.unet, file, UNET_PREFIX, unet_from_published, (placement.device, placement.unet))
-    return Refiner(found.kind, unet, found.prediction, found.zero_terminal_snr)
+    file, found, skeleton, placement = _open(path, placement, policy)
+    unet = _load_unet(skeleton.unet, file, placement)
+    return Refiner(found.kind, unet, found.prediction, found.zero_terminal_snr, placement)
+
+
+def at_work(model: Checkpoint | Refiner) -> AbstractContextManager[None]:
+    """Let the UNet of a model be where it computes, if it leaves that place between its runs."""
+    placement = model.placement
+    if placement is None or placement.streamed or not placement.unet_leaves:
+        return nullcontext()
+    return visiting([model.unet], placement.device)
+
+
+def discard(model: Checkpoint | Refiner) -> None:
+    """Give back the memory of a model's networks at once, whoever still holds them. They can compute nothing more."""
+    networks: list[nn.Module] = [model.unet]
+    if isinstance(model, Checkpoint):
+        networks.append(model.vae.model)
+        networks += [tower.model for tower in model.clip.encoder.towers] if model.clip.loaded else []
+    for network in networks:
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data = tensor.data.new_empty(0)
 
 
 def load_vae(path: Path, like: VAE) -> VAE:
@@ -279,10 +266,10 @@ def load_vae(path: Path, like: VAE) -> VAE:
         raise WeightsError(f"{path.name} is a VAE of impossible sizes: {error}") from error
     check_complete(path.name, shapes, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     weight = next(like.model.parameters())
-    return VAE(_fill(model, file, prefix, dict, (weight.device, weight.dtype)), like.scale)
+    return VAE(_fill(model, file, prefix, dict, (weight.device, weight.dtype)), like.scale, like.computes)
 
 
-def _open(path: Path, placement: Placement | None) -> tuple[TensorFile, Detection, Skeleton, Placement]:
+def _open(path: Path, placement: Placement | None, policy: Policy) -> tuple[TensorFile, Detection, Skeleton, Placement]:
     """A checkpoint's file, what it is, its networks without weights, and where those will live."""
     file = TensorFile(path)
     shapes = {name: info.shape for name, info in file.infos.items()}
@@ -291,7 +278,7 @@ def _open(path: Path, placement: Placement | None) -> tuple[TensorFile, Detectio
     check_complete(path.name, shapes, published_shapes(found, skeleton))
     if placement is None:
         stored = file.infos[UNET_PREFIX + "input_blocks.0.0.weight"].dtype
-        placement = place(look(), sizes_of(skeleton), stored)
+        placement = place(look(policy), sizes_of(skeleton), stored, policy)
     return file, found, skeleton, placement
 
 
@@ -304,8 +291,21 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def _load_unet(unet: UNet, file: TensorFile, placement: Placement) -> UNet:
+    """The UNet in the form that a placement says."""
+    if placement.eight_bit:  # codes are made of the file's own numbers
+        stored = file.infos[UNET_PREFIX + "input_blocks.0.0.weight"].dtype
+        _fill(unet, file, UNET_PREFIX, unet_from_published, (torch.device("cpu"), stored))
+        store_in_eight_bits(unet, placement.unet_rests, placement.unet, _EXACT_LAYERS)
+    else:
+        _fill(unet, file, UNET_PREFIX, unet_from_published, (placement.unet_rests, placement.unet))
+    if placement.streamed:
+        stream(unet, placement.device, placement.resident)
+    return unet
+
+
 def _load_towers(file: TensorFile, found: Detection, skeleton: Skeleton, placement: Placement) -> list[Tower]:
-    target = (placement.device, placement.towers)
+    target = (placement.towers_rest, placement.towers)
     towers: list[Tower] = []
     for tower, model in zip(found.towers, skeleton.towers, strict=True):
         translate = partial(tower_from_published, tower.slot)

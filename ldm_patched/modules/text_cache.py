@@ -36,6 +36,8 @@ class TextCache:
         self._folder = folder
         self._limit = limit
         self._added = 0
+        self.trouble = ""
+        """Why the first text that could not be kept was not, as a sentence; empty if all were."""
 
     def get(self, key: Hashable, device: torch.device) -> Conditioning | None:
         """The conditioning kept under a key (of plain values: its `repr` is what counts), on a device."""
@@ -51,7 +53,7 @@ class TextCache:
         return [(hidden, {"pooled_output": pooled})]
 
     def put(self, key: Hashable, conditioning: Conditioning) -> None:
-        """Keep a conditioning of one text."""
+        """Keep a conditioning of one text, if the disk takes it; `trouble` tells."""
         ((hidden, extras),) = conditioning
         pooled = extras["pooled_output"]
         tensors = {"hidden": hidden} if pooled is None else {"hidden": hidden, "pooled": pooled}
@@ -64,7 +66,9 @@ class TextCache:
         except OSError as error:
             with suppress(OSError):
                 part.unlink()
-            log.info("an encoded text could not be kept: %s", error)
+            if not self.trouble:  # a disk that is full would else be told of with every text
+                self.trouble = f"Encoded texts cannot be kept in {self._folder}: {error.strerror or error}."
+                log.info("%s", self.trouble)
             return
         self._added += 1
         if self._added % _SWEEP_EVERY == 1:

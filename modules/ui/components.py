@@ -9,19 +9,21 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from modules.controls import Checkbox, Choice, Control, ModelFile, Seed, Slider, Text
+from modules.controls import Checkbox, Choice, Control, ModelFile, Names, Seed, Slider, Text
 from modules.parameters import Leaf
+from modules.styles import sorted_names
 
 
 @dataclass(frozen=True)
 class Wording:
     """What the words and choices on the page depend on besides the declaration.
 
-    ``model_files`` gives the files of a model folder; ``choice_text`` the words for one choice of a parameter (path,
-    value, the declaration's own words).
+    ``model_files`` gives the files of a model folder; ``styles`` those that can be chosen; ``choice_text`` the words
+    for one choice of a parameter (path, value, the declaration's own words).
     """
 
     model_files: Callable[[str], Sequence[str]]
+    styles: Callable[[], Sequence[str]] = tuple
     choice_text: Callable[[str, str, str], str] = lambda path, value, text: text
 
 
@@ -30,19 +32,21 @@ def element_id(path: str) -> str:
     return path.replace(".", "-")
 
 
-def choices_of(leaf: Leaf, wording: Wording, value: str = "") -> list[tuple[str, str]]:
-    """(words, value) for every choice; a model file that is gone stays listed while it is chosen, so that it shows."""
+def choices_of(leaf: Leaf, wording: Wording, value: Any = "") -> list[tuple[str, str]]:
+    """(words, value) for every choice; a file or style that is gone stays listed while it is chosen, so it shows."""
     match leaf.control:
         case Choice(choices=choices, text=text):
             return [(wording.choice_text(leaf.path, each, text(each)), each) for each in choices]
         case ModelFile(folder=folder, none=none):
             names = [*([none] if none else []), *wording.model_files(folder)]
             return [(name, name) for name in ([] if not value or value in names else [value]) + names]
+        case Names():
+            return [(name, name) for name in sorted_names(wording.styles(), value or ())]
         case _:
             raise TypeError(f"{leaf.path} is not a choice")
 
 
-def component(leaf: Leaf, value: Any, wording: Wording) -> Component:
+def component(leaf: Leaf, value: Any, wording: Wording) -> Component:  # noqa: C901 - a row for each kind of control
     """The widget of a parameter, showing ``value``. What comes back is checked by the declaration, not by Gradio."""
     control = leaf.control
     common: dict[str, Any] = {
@@ -65,6 +69,8 @@ def component(leaf: Leaf, value: Any, wording: Wording) -> Component:
             return gr.Dropdown(choices=choices_of(leaf, wording), filterable=False, **common)
         case ModelFile():
             return gr.Dropdown(choices=choices_of(leaf, wording, value), filterable=True, **common)
+        case Names():
+            return gr.CheckboxGroup(choices=choices_of(leaf, wording, value), **common)
         case Slider(off=None):
             return gr.Slider(
                 minimum=control.minimum, maximum=control.maximum, step=control.step, buttons=["reset"], **common

@@ -12,8 +12,9 @@ from torch import Tensor
 from ldm_patched.ldm.clip import ClipText, ClipTextParams
 from ldm_patched.modules.conditioning import Conditioning
 from ldm_patched.modules.embeddings import MAX_VECTORS, NO_EMBEDDINGS, Embeddings
+from ldm_patched.modules.parts import FileIdentity
 from ldm_patched.modules.sd import CLIP
-from ldm_patched.modules.sdxl_clip import ROOM, SDXLClip, Tower
+from ldm_patched.modules.sdxl_clip import ROOM, SDXLClip, Tower, pieces_with_embeddings
 from ldm_patched.modules.state_dict import WeightsError
 from tests.ldm_patched.lora_files import save
 
@@ -252,3 +253,17 @@ def test_encoded_texts_are_remembered_by_the_files_they_use(folder: Path) -> Non
     assert encoded == [text, "dog", text]
     assert not torch.equal(before, after)
     assert torch.equal(clip.encode([text])[0][0], clip.encode(["cat"])[0][0])
+
+
+def test_a_text_depends_on_its_own_embeddings_alone(folder: Path) -> None:
+    texts = ["(embedding:charm:1.3) cat", "a dog", "embedding:Charm, embedding:charm. cat", "embedding:nothing"]
+    pieces = [pieces_with_embeddings([text]) for text in texts]
+    save(folder / "other.safetensors", vectors(1, 5))
+    both = named([*texts, "embedding:other"], [folder])
+    assert len(both.found) == 2
+    charm = (FileIdentity.of(folder / "Charm.safetensors"),)
+    assert [both.used_in(each) for each in pieces] == [charm, (), charm, ()]
+    # So a text is not encoded again because another text of the job names another file.
+    clip = CLIP(lambda: SDXLClip([SMALL, LARGE]), PARAMS, torch.device("cpu"))
+    alone = clip.encode(texts[:1], embeddings=named(texts[:1], [folder]))[0][0]
+    assert torch.equal(clip.encode(texts[:1], embeddings=both)[0][0], alone) and clip.encoded == 1

@@ -16,8 +16,8 @@ from ldm_patched.modules.samplers import (
     GuidedDenoiser,
     SwitchingDenoiser,
     TextCondition,
-    calculate_sigmas,
 )
+from ldm_patched.modules.schedulers import calculate_sigmas
 
 EPS = EpsSampling()
 PARAMS = UNetParams(

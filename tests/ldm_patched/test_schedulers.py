@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import pytest
+from diffusers import DDIMScheduler
 
-from ldm_patched.modules.checkpoint_layout import Kind
+from ldm_patched.modules.checkpoint_layout import Kind, Prediction
 from ldm_patched.modules.model_sampling import (
     ALIGNED_SD15,
     ALIGNED_SDXL,
@@ -30,7 +30,7 @@ EPS = EpsSampling()
 TABLE = EPS.sigmas
 
 
-def model_of(scheduler: str, prediction: Literal["eps", "v"] = "eps", zero_snr: bool = False) -> ModelSampling:
+def model_of(scheduler: str, prediction: Prediction = "eps", zero_snr: bool = False) -> ModelSampling:
     return choose_model_sampling("sdxl", prediction, zero_snr, scheduler)
 
 
@@ -53,7 +53,7 @@ def test_schedules_are_their_formulas(n: int) -> None:
     assert levels("normal", n) == pytest.approx(at_timesteps(np.linspace(999, 0, n)), rel=1e-9)
     assert levels("sgm_uniform", n) == pytest.approx(at_timesteps(np.linspace(999, 0, n + 1)[:-1]), rel=1e-9)
     assert levels("simple", n) == [*(TABLE[-(1 + int(x * 1000 / n))] for x in range(n)), 0.0]
-    assert levels("ddim_uniform", n) == [*(TABLE[i] for i in range(1, 1000, 1000 // n))][::-1] + [0.0]
+    assert n < 4 or levels("ddim_uniform", n) == [*(TABLE[i] for i in range(1, 1000, 1000 // n))][::-1] + [0.0]
     ends = (EPS.sigma_max, EPS.sigma_min)
     roots = np.linspace(ends[0] ** (1 / 7), ends[1] ** (1 / 7), n) ** 7
     assert levels("karras", n) == pytest.approx([*roots, 0.0], rel=1e-12)
@@ -63,6 +63,17 @@ def test_schedules_are_their_formulas(n: int) -> None:
         assert levels(scheduler, n) == pytest.approx([*np.exp(distilled), 0.0], rel=1e-9)
     edm = (120 ** (1 / 7) + np.linspace(0, 1, n) * (0.002 ** (1 / 7) - 120 ** (1 / 7))) ** 7
     assert levels("edm_playground_v2.5", n) == pytest.approx([*edm, 0.0], rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 10, 20, 50])
+def test_ddim_s_steps_are_those_of_diffusers(n: int) -> None:
+    """Where 1000 / n is whole, and n is not so small that DDIM's own steps would begin at half the noise or none."""
+    spacing, offset = ("trailing", 0) if n < 4 else ("leading", 1)
+    ddim = DDIMScheduler(num_train_timesteps=1000, timestep_spacing=spacing, steps_offset=offset)
+    ddim.set_timesteps(n)
+    found = levels("ddim_uniform", n)
+    assert found == [*(TABLE[int(time)] for time in ddim.timesteps), 0.0]
+    assert found[0] > 0.2 * EPS.sigma_max, "a run that begins lower cannot make a picture of nothing but noise"
 
 
 def test_turbo_takes_the_last_of_each_hundred() -> None:
@@ -86,7 +97,7 @@ def test_aligned_steps_are_the_table_or_between_it(kind: Kind, table: tuple[floa
 @pytest.mark.parametrize("denoise", [1.0, 0.99995, 0.99, 0.7, 0.05, 0.001])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedules_fall_to_zero(scheduler: str, denoise: float, zero_snr: bool) -> None:
-    model_sampling = model_of(scheduler, "v" if zero_snr else "eps", zero_snr)
+    model_sampling = model_of(scheduler, "v" if zero_snr and scheduler != "edm_playground_v2.5" else "eps", zero_snr)
     for steps, skip_lowest in ((1, False), (1, True), (12, False), (12, True), (50, True)):
         sigmas = calculate_sigmas(model_sampling, scheduler, steps, denoise, skip_lowest)
         assert len(sigmas) == steps + 1 or (scheduler == "ddim_uniform" and denoise > 0.9999)
@@ -134,11 +145,14 @@ def test_samplers_that_evaluate_half_way_leave_out_the_lowest_level() -> None:
         ("v", False, "lcm", VConsistencySampling(stride=20)),
         ("v", True, "tcd", VSampling(zero_snr_sigmas(), stride=20)),
         ("eps", False, "edm_playground_v2.5", EDMSampling()),
-        ("v", True, "edm_playground_v2.5", EDMSampling()),
+        # What a file says of itself counts with every schedule that says nothing else.
+        ("edm", False, "edm_playground_v2.5", EDMSampling()),
+        ("edm", False, "karras", EDMSampling()),
+        ("edm", False, "align_your_steps", EDMSampling()),
     ],
 )
 def test_parametrisation_of_a_run(
-    prediction: Literal["eps", "v"], zero_snr: bool, scheduler: str, expected: ModelSampling
+    prediction: Prediction, zero_snr: bool, scheduler: str, expected: ModelSampling
 ) -> None:
     assert choose_model_sampling("sdxl", prediction, zero_snr, scheduler) == expected
 
@@ -149,6 +163,13 @@ def test_parametrisation_of_a_run(
         (lambda: calculate_sigmas(EPS, "sideways", 30), "scheduler: 'sideways' is unknown; there are normal, karras"),
         (lambda: model_of("sideways"), "scheduler: 'sideways' is unknown; there are normal, karras"),
         (lambda: find_sampler("sideways"), "sampler: 'sideways' is unknown; there are euler, euler_ancestral"),
+        (
+            lambda: model_of("edm_playground_v2.5", "v"),
+            r"predicts v, and the scheduler edm_playground_v2.5 is for Play",
+        ),
+        (lambda: choose_model_sampling("sd15", "eps", False, "edm_playground_v2.5"), "is no SDXL model, and the sched"),
+        (lambda: model_of("lcm", "edm"), "EDM's preconditioning, and the scheduler lcm is for models"),
+        (lambda: model_of("tcd", "edm"), "EDM's preconditioning, and the scheduler tcd is for models"),
         (lambda: calculate_sigmas(EPS, "karras", 0), "steps: 0 is less than 1"),
         (lambda: calculate_sigmas(EPS, "karras", 30, 1.5), r"denoise: 1.5 is outside \[0, 1\]"),
         (lambda: calculate_sigmas(EPS, "karras", 30, math.nan), r"denoise: nan is outside \[0, 1\]"),

@@ -57,8 +57,13 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*/*.part"))
 
 
-def test_a_disk_that_takes_nothing_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_disk_that_takes_nothing_is_no_obstacle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "file").touch()
     cache = TextCache(tmp_path / "file" / "below")
-    cache.put("key", text(0))
-    assert cache.get("key", CPU) is None
+    assert cache.trouble == ""
+    for key in ("key", "another", "third"):
+        cache.put(key, text(0))
+        assert cache.get(key, CPU) is None
+    assert cache.trouble.startswith(f"Encoded texts cannot be kept in {tmp_path / 'file' / 'below'}: ")
+    assert [record.message for record in caplog.records] == [cache.trouble], "one quiet line"

@@ -42,6 +42,10 @@ def settings(tmp_path: Path) -> Settings:
     found.presets.mkdir()
     for name in ("default", "mini"):
         (found.presets / f"{name}.json").write_bytes((ROOT / "presets" / f"{name}.json").read_bytes())
+    # The styles of the built-in values, saying only what to avoid: the prompt decides what the stand-in does.
+    styles = [{"name": name, "negative_prompt": "blurry"} for name in ("fooocus-enhance", "fooocus-sharp")]
+    found.styles[0].mkdir()
+    (found.styles[0] / "some.json").write_text(json.dumps(styles))
     return found
 
 

@@ -196,7 +196,7 @@ def test_a_failing_task_says_why_and_the_next_one_is_done(worker: AsyncWorker, s
     expected = {
         worker.submit(task("fail=2 pace=0.001")): "This picture is refused.",
         worker.submit(task("crash=1 pace=0.001")): "RuntimeError: gears are broken",
-        worker.submit(task(base_model="missing.safetensors")): "The model missing.safetensors is not in",
+        worker.submit(task(base_model="missing.safetensors")): "The file missing.safetensors is not in",
         worker.submit(task(base_model="lora.safetensors")): "looks like a LoRA",
         worker.submit(task(base_model="empty.safetensors")): "empty.safetensors is damaged",
     }

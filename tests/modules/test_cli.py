@@ -69,7 +69,7 @@ def test_it_works_while_the_application_runs_and_shares_its_history(settings: Se
         (["--set", "sharpness=31"], "sharpness: 31 is outside 0 to 30"),
         (["--set", "sharpness=nan"], "sharpness: 'nan' is not a finite number"),
         (["--set", "shrpness=3"], "did you mean sharpness?"),
-        (["--set", "base_model=missing.safetensors"], "The model missing.safetensors is not in"),
+        (["--set", "base_model=missing.safetensors"], "The file missing.safetensors is not in"),
         (["--preset", "missing"], "There is no preset 'missing'"),
         (["--prompt", "a" * 100_000], "prompt: has 100000 characters, more than the limit of 20000"),
         (["--out", "/proc/nothing"], "--out: the folder /proc/nothing cannot be made"),

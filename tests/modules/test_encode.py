@@ -36,6 +36,18 @@ def test_prompts_are_encoded_once(home: Path, tmp_path: Path, capsys: pytest.Cap
     assert ": 3 texts" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(
+    not (built_in_settings(ROOT).models.checkpoints[0] / BUILT_IN_MODEL).exists(), reason="the miniature is not there"
+)
+def test_texts_that_cannot_be_kept_are_told_of(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "prompts.txt").write_text("a red cat\na blue boat\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "texts").touch()  # a disk that takes nothing
+    assert encode.main([str(tmp_path / "prompts.txt"), "--preset", "mini"], home) == encode.BAD_INPUT
+    told = capsys.readouterr()
+    assert f"cannot be kept in {tmp_path / 'data' / 'texts'}: " in told.err and told.out == ""
+
+
 @pytest.mark.parametrize(
     ("content", "words"), [(None, "cannot be read"), (b"", "has no prompts"), (b"\xff\xfe\x00", "not a text file")]
 )

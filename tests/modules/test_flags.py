@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from modules.flags import AddressError, bind, read
+from ldm_patched.modules.memory import AUTOMATIC, Policy
+from modules import cli, encode
+from modules.flags import AddressError, bind, parser, policy_of, read
 from modules.settings import SettingsError
 
 
@@ -59,3 +61,62 @@ def test_a_flag_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         read(tmp_path, ["--no-such-flag"], {})
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ("", AUTOMATIC),
+        ("--always-gpu", Policy(mode="gpu")),
+        ("--always-high-vram", Policy(mode="high-vram")),
+        ("--always-normal-vram", Policy(mode="normal-vram")),
+        ("--always-low-vram", Policy(mode="low-vram")),
+        ("--always-no-vram", Policy(mode="no-vram")),
+        ("--always-cpu", Policy(mode="cpu")),
+        ("--always-cpu 3", Policy(mode="cpu", threads=3)),
+        ("--always-cpu -1", Policy(mode="cpu")),
+        ("--always-offload-from-vram", Policy(offload=True)),
+        ("--disable-offload-from-vram --always-low-vram", Policy(mode="low-vram", offload=False)),
+        ("--all-in-fp32", Policy(unet="fp32", towers="fp32", vae="fp32")),
+        ("--all-in-fp16", Policy(unet="fp16", towers="fp16")),  # SDXL's VAE overflows there
+        ("--all-in-fp16 --unet-in-bf16 --clip-in-fp32", Policy(unet="bf16", towers="fp32")),
+        ("--unet-in-int8", Policy(eight_bit=True)),
+        ("--unet-in-fp8-e4m3fn", Policy(eight_bit=True)),
+        ("--unet-in-fp8-e5m2 --vae-in-fp16", Policy(eight_bit=True, vae="fp16")),
+        ("--vae-in-cpu --vae-in-bf16", Policy(vae_on_cpu=True, vae="bf16")),
+    ],
+)
+def test_flags_of_memory_are_a_policy(tmp_path: Path, flags: str, policy: Policy) -> None:
+    assert policy_of(parser().parse_args(flags.split())) == policy
+    settings, door = read(tmp_path, [*flags.split(), "--port", "0"], {})
+    door.close()
+    assert settings.memory == policy
+    assert policy_of(cli.parser().parse_args(["--prompt", "a cat", *flags.split()])) == policy
+    assert policy_of(encode.parser().parse_args(["prompts.txt", *flags.split()])) == policy
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--always-gpu --always-cpu", "--always-cpu: not allowed with argument --always-gpu"),
+        ("--always-low-vram --always-no-vram", "not allowed"),
+        ("--always-offload-from-vram --disable-offload-from-vram", "not allowed"),
+        ("--unet-in-fp16 --unet-in-int8", "not allowed"),
+        ("--all-in-fp16 --all-in-fp32", "not allowed"),
+        ("--vae-in-fp16 --vae-in-bf16", "not allowed"),
+        ("--clip-in-fp16 --clip-in-fp32", "not allowed"),
+        ("--always-cpu many", "'many' is not a number of threads"),
+        ("--always-cpu 5000", "5000 threads are more than 1024"),
+    ],
+)
+def test_flags_that_contradict_each_other(capsys: pytest.CaptureFixture[str], flags: str, named: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(flags.split())
+    assert caught.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+def test_every_flag_is_explained() -> None:
+    actions = parser()._actions
+    assert all(action.help for action in actions)
+    assert "--always-no-vram" in parser().format_help()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from modules.choices import ASPECT_RATIOS, MAX_SEED, aspect_ratio_label, parse_aspect_ratio
-from modules.controls import Checkbox, Choice, Control, ModelFile, Seed, Slider, Text
+from modules.controls import Checkbox, Choice, Control, ModelFile, Names, Seed, Slider, Text
 from modules.parameters import (
     GenerationParameters,
     Leaf,
@@ -39,6 +39,8 @@ def values_of(each: Leaf) -> st.SearchStrategy[Any]:
             return st.text("abcXYZ0189-_. é", min_size=1).map(lambda text: f"a/{text}x.safetensors")
         case Text():
             return st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+        case Names():
+            return st.lists(st.text("abXY -,[]'é3", min_size=1).filter(str.strip), max_size=5, unique=True)
         case Slider() as slider if isinstance(each.default, int):
             return st.integers(int(slider.minimum), int(slider.maximum))
         case Slider() as slider:
@@ -55,12 +57,13 @@ def any_parameters() -> st.SearchStrategy[GenerationParameters]:
 
 def test_the_order_of_ctrls() -> None:
     assert [each.path for each in leaves()] == [
-        "prompt", "negative_prompt", "performance_selection", "aspect_ratios_selection", "image_number", "image_seed",
-        "sharpness", "guidance_scale", "base_model", "refiner_model", "refiner_switch",
+        "prompt", "negative_prompt", "style_selections", "performance_selection", "aspect_ratios_selection",
+        "image_number", "image_seed", "sharpness", "guidance_scale", "base_model", "refiner_model", "refiner_switch",
         *(f"lora_{row}.{name}" for row in range(1, 6) for name in ("enabled", "name", "weight")),
         "advanced.disable_preview", "advanced.output_format",
         "advanced.sampler_name", "advanced.scheduler_name", "advanced.overwrite_step", "advanced.overwrite_switch",
         "advanced.overwrite_width", "advanced.overwrite_height", "advanced.disable_seed_increment",
+        "advanced.read_wildcards_in_order",
         "advanced.clip_skip", "advanced.adm_scaler_positive", "advanced.adm_scaler_negative",
         "advanced.adm_scaler_end", "advanced.adaptive_cfg", "advanced.guidance_rescale", "advanced.guidance_begin",
         "advanced.guidance_end", "advanced.refiner_swap_method", "advanced.vae_name", "advanced.freeu_enabled",
@@ -92,14 +95,16 @@ def test_json_and_ctrls_give_back_the_same_parameters(parameters: GenerationPara
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(any_parameters())
 def test_set_gives_back_the_same_parameters(parameters: GenerationParameters) -> None:
-    assignments = [f"{path}={parameters.get(path)}" for path in LEAVES]
+    values = {path: each.control.to_browser(parameters.get(path)) for path, each in LEAVES.items()}
+    texts = {path: json.dumps(value) if isinstance(value, list) else value for path, value in values.items()}
+    assignments = [f"{path}={text}" for path, text in texts.items()]
     assert DEFAULTS.with_set(assignments) == parameters
 
 
 def test_the_seed_is_text_in_the_browser_and_keeps_all_its_bits() -> None:
     parameters = DEFAULTS.with_values({"image_seed": MAX_SEED})
     ctrls = parameters_to_ctrls(parameters)
-    assert ctrls[5] == "9223372036854775807"
+    assert ctrls[6] == "9223372036854775807"
     assert parameters_from_ctrls(ctrls).image_seed == MAX_SEED
 
 
@@ -138,6 +143,10 @@ def test_the_browser_s_floats_for_whole_numbers_are_taken() -> None:
         ("prompt=" + "a" * 100_000, "prompt: has 100000 characters, more than the limit of 20000"),
         ("aspect_ratios_selection=1*1", "aspect_ratios_selection: '1*1' is not one of 704*1408"),
         ("sharpness", "'sharpness' is not of the form key=value"),
+        ("style_selections=[1]", "style_selections.0: 1 is not text"),
+        ("style_selections=[", "style_selections: '[' is not a JSON list of names"),
+        ("style_selections=" + "x" * 201, "is not a name of 1 to 200 printable characters"),
+        ("style_selections=" + ",".join(map(str, range(101))), "has 101 names, more than the limit of 100"),
     ],
 )
 def test_set_refuses_in_words(assignment: str, words: str) -> None:
@@ -161,6 +170,8 @@ def test_set_refuses_in_words(assignment: str, words: str) -> None:
         ({"advanced": 3}, "advanced: is a group"),
         ({"__class__": 1}, "__class__: there is no such parameter"),
         ({"base_model": "a\0b"}, "is not a plain file name"),
+        ({"style_selections": {"a": 1}}, "style_selections: {'a': 1} is not a list of names"),
+        ({"style_selections": ["a\nb"]}, "is not a name of 1 to 200 printable characters"),
     ],
 )
 def test_from_mapping_refuses_in_words(values: dict[str, Any], words: str) -> None:
@@ -186,7 +197,7 @@ def test_json_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_wrong_number_of_ctrls_is_refused() -> None:
-    with pytest.raises(ParameterError, match="the page sent 1 values for 50 parameters"):
+    with pytest.raises(ParameterError, match="the page sent 1 values for 52 parameters"):
         parameters_from_ctrls([""])
 
 
@@ -224,3 +235,22 @@ def test_aspect_ratios() -> None:
     for wrong in ("", "1152", "1152*", "0*5", "-1*5", "a*b", "1*2*3", "²*3"):
         with pytest.raises(ValueError, match="not of the form"):
             parse_aspect_ratio(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ()),
+        ("SAI Anime", ("SAI Anime",)),
+        ("Fooocus V2, SAI Anime,", ("Fooocus V2", "SAI Anime")),
+        ("a, b, a", ("a", "b")),
+        ('["a, b"]', ("a, b",)),
+        ("[]", ()),
+    ],
+)
+def test_styles_can_be_set_as_text(text: str, names: tuple[str, ...]) -> None:
+    assert DEFAULTS.with_set([f"style_selections={text}"]).style_selections == names
+
+
+def test_the_styles_at_first_are_the_field_s() -> None:
+    assert DEFAULTS.style_selections == ("Fooocus Enhance", "Fooocus Sharp")

@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ldm_patched.modules.detection import Detection
+from ldm_patched.modules.patches import Patcher
 from ldm_patched.modules.state_dict import WeightsError
+from modules.files import ModelFileError
 from modules.loaded import ModelError
 from modules.model_folders import ModelFolders
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
@@ -35,9 +37,11 @@ class Watcher:
     steps: list[tuple[int, int]] = field(default_factory=list)
     timings: dict[int, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    told: list[tuple[str, int, int]] = field(default_factory=list)
 
     def progress(self, job: int, step: int, steps: int, text: str, preview: Callable[[], Any] | None) -> None:
         self.steps.append((job, step))
+        self.told.append((text, step, steps))
         if preview is not None:
             self.previews.append(preview())
 
@@ -175,7 +179,7 @@ def test_a_layer_that_the_text_encoders_do_not_have_is_named(pipeline: Pipeline)
 
 
 def test_a_missing_model_is_named(pipeline: Pipeline) -> None:
-    with pytest.raises(ModelError, match=r"gone\.safetensors"):
+    with pytest.raises(ModelFileError, match=r"gone\.safetensors is not in"):
         run(pipeline, jobs(checkpoint="gone.safetensors"))
 
 
@@ -251,7 +255,7 @@ def test_separate_with_the_model_itself_is_the_plain_run_where_a_sampler_remembe
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("sd15.safetensors", "latents differ"), ("narrow-refiner.safetensors", "text encoders"), ("gone", "not there")],
+    [("sd15.safetensors", "latents differ"), ("narrow-refiner.safetensors", "text encoders")],
 )
 def test_what_cannot_refine_is_refused_in_words(several: ModelFolders, name: str, words: str) -> None:
     with pytest.raises(ModelError, match=f"{name}.*{words}"):
@@ -329,7 +333,7 @@ def test_a_second_model_takes_loras_too(with_loras: ModelFolders) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("gone.safetensors", "not there"), ("none.safetensors", "LoRA"), ("b.safetensors", "LoRA")]
+    ("name", "words"), [("gone.safetensors", "is not in"), ("none.safetensors", "LoRA"), ("b.safetensors", "LoRA")]
 )
 def test_a_lora_that_cannot_be_used_is_left_out_in_words(with_loras: ModelFolders, name: str, words: str) -> None:
     pipeline = Pipeline(with_loras)
@@ -386,3 +390,115 @@ def test_a_refiner_that_was_the_base_itself_leaves_no_lora_behind(with_loras: Mo
     merged = run(pipeline, jobs(**other, loras=lora)).pictures[0]
     run(pipeline, jobs(refiner=BUILT_IN_MODEL, switch=1))
     assert np.array_equal(run(pipeline, jobs(**other, loras=lora)).pictures[0], merged)
+
+
+def test_a_file_that_was_replaced_is_loaded_anew(several: ModelFolders, tmp_path: Path) -> None:
+    mini = tmp_path / "mine.safetensors"
+    mini.write_bytes((MODELS / "checkpoints" / BUILT_IN_MODEL).read_bytes())
+    write(tmp_path / "second.safetensors", for_the_miniature(TINY_SDXL), seed=1)
+    write(tmp_path / "vae.safetensors", for_the_miniature(TINY_SDXL), seed=2)
+    folders = replace(several, checkpoints=(tmp_path,), vae=(tmp_path,))
+    change: dict[str, Any] = {"checkpoint": "mine.safetensors", "refiner": "second.safetensors", "switch": 1}
+    wanted = jobs(**change, vae="vae.safetensors")
+    pipeline = Pipeline(folders, tmp_path / "texts")
+    last = run(pipeline, wanted).pictures[0]
+    assert np.array_equal(run(pipeline, wanted).pictures[0], last)
+    for name in ("second.safetensors", "vae.safetensors", "mine.safetensors"):
+        tensors = {key: tensor.clone() for key, tensor in load_file(tmp_path / name).items()}
+        for key, tensor in tensors.items():
+            if tensor.ndim > 1:
+                tensors[key] = tensor * 1.05
+        other = tmp_path / "other"
+        save_file(tensors, other)
+        if name == "mine.safetensors":  # the very file is overwritten, on which the networks still lie
+            (tmp_path / name).write_bytes(other.read_bytes())
+        else:
+            other.replace(tmp_path / name)
+        now = run(pipeline, wanted).pictures[0]
+        assert not np.array_equal(now, last), name
+        assert np.array_equal(now, run(Pipeline(folders), wanted).pictures[0]), name
+        last = now
+
+
+def test_all_files_are_found_before_any_is_loaded(several: ModelFolders, tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"no checkpoint at all")
+    folders = replace(several, checkpoints=(tmp_path,))
+    changes: list[dict[str, Any]] = [{"refiner": "gone.safetensors", "switch": 1}, {"vae": "gone.safetensors"}]
+    for change in changes:
+        with pytest.raises(ModelFileError, match=r"gone\.safetensors is not in"):
+            run(Pipeline(folders), jobs(checkpoint="broken.safetensors", **change))
+
+
+def test_a_second_model_that_cannot_take_a_lora_says_so_once(with_loras: ModelFolders) -> None:
+    (folder,) = with_loras.loras
+    # A block that the miniature has and the second model has not.
+    name = "lora_unet_input_blocks_5_1_transformer_blocks_0_attn1_to_q"
+    factors = {f"{name}.lora_down.weight": torch.ones(1, 128), f"{name}.lora_up.weight": torch.ones(128, 1)}
+    save_file(factors, folder / "deep.safetensors")
+    # What is for the text encoders is not missed in a model that has nothing to do with texts.
+    tower = "lora_te1_text_model_encoder_layers_0_mlp_fc2"
+    factors = {f"{tower}.lora_down.weight": torch.ones(1, 256), f"{tower}.lora_up.weight": torch.ones(64, 1)}
+    save_file(factors | load_file(folder / "a.safetensors"), folder / "texts.safetensors")
+    loras = (("deep.safetensors", 1.0), ("texts.safetensors", 1.0), ("none.safetensors", 1.0))
+    seen = run(Pipeline(with_loras), jobs(2, refiner="second.safetensors", switch=1, loras=loras))
+    none, deep = seen.notes
+    assert none.startswith("none.safetensors") and none.endswith("The picture is made without this LoRA.")
+    assert deep.startswith("second.safetensors: deep.safetensors looks like a LoRA for another UNet")
+    assert deep.endswith("Its part of the picture is made without this LoRA.")
+
+
+def test_after_loras_that_failed_the_next_job_is_as_ever(
+    with_loras: ModelFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = (("a.safetensors", 1.0),)
+    pipeline = Pipeline(with_loras)
+    plain, merged = run(pipeline, jobs()).pictures[0], run(pipeline, jobs(loras=lora)).pictures[0]
+    run(pipeline, jobs())
+    merge = Patcher._merge
+    done: list[int] = []
+
+    def fails_at_the_second(self: Patcher, *arguments: Any) -> None:
+        if done:
+            raise MemoryError
+        done.append(1)
+        merge(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(Patcher, "_merge", fails_at_the_second)
+        run(pipeline, jobs(loras=lora))
+    assert np.array_equal(run(pipeline, jobs()).pictures[0], plain)
+    assert np.array_equal(run(pipeline, jobs(loras=lora)).pictures[0], merged)
+
+
+def test_a_lora_of_the_unet_loads_no_text_encoders(with_loras: ModelFolders, tmp_path: Path) -> None:
+    run(Pipeline(with_loras, tmp_path / "kept"), jobs())
+    warm = Pipeline(with_loras, tmp_path / "kept")
+    run(warm, jobs(loras=(("a.safetensors", 1.0),)))
+    assert warm.loaded is not None and not warm.loaded.checkpoint.clip.loaded
+
+
+def test_the_last_word_counts_the_steps_of_the_run(pipeline: Pipeline) -> None:
+    seen = run(pipeline, jobs(scheduler="ddim_uniform", steps=7, sampler="euler"))  # 1000 // 7 makes it 8
+    assert (seen.told[-1], seen.steps[-1]) == (("Painting the picture", 8, 8), (0, 8))
+
+
+def test_a_scheduler_for_another_kind_of_model_is_told_in_words(pipeline: Pipeline, tmp_path: Path) -> None:
+    playground: dict[str, Any] = {"scheduler": "edm_playground_v2.5"}
+    (note,) = run(pipeline, jobs(2, **playground)).notes
+    assert note.startswith(BUILT_IN_MODEL) and "Playground" in note
+    assert run(pipeline, jobs()).notes == []
+    tensors = load_file(MODELS / "checkpoints" / BUILT_IN_MODEL)
+    save_file(tensors | {"v_pred": torch.zeros(1)}, tmp_path / "v.safetensors")
+    save_file(tensors | {"edm_mean": torch.zeros(4), "edm_std": torch.ones(4)}, tmp_path / "edm.safetensors")
+    own = Pipeline(only(tmp_path))
+    with pytest.raises(PipelineError, match=r"v\.safetensors.*edm_playground_v2\.5"):
+        run(own, jobs(checkpoint="v.safetensors", **playground))
+    with pytest.raises(PipelineError, match=r"edm\.safetensors.*lcm"):
+        run(own, jobs(checkpoint="edm.safetensors", scheduler="lcm"))
+    seen = run(own, jobs(checkpoint="edm.safetensors", **playground))
+    assert seen.notes == []
+    assert np.array_equal(
+        run(own, jobs(checkpoint="edm.safetensors", scheduler="karras")).pictures[0], seen.pictures[0]
+    )
+    with pytest.raises(PipelineError, match="refiner"):
+        run(own, jobs(checkpoint="edm.safetensors", refiner="v.safetensors", switch=1))

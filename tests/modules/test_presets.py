@@ -163,3 +163,53 @@ def test_wrong_loras_of_a_preset_are_named(settings: Settings, loras: object) ->
     (settings.presets / "odd.json").write_text(json.dumps({"default_loras": loras}))
     with pytest.raises(PresetError, match=r"preset odd: .*(default_loras|lora_1)"):
         applied(settings, "odd")
+
+
+def test_more_loras_than_there_are_rows_are_told_of(settings: Settings) -> None:
+    rows = [[True, f"{letter}.safetensors", 0.5] for letter in "abcdefg"] + [[True, "None", 1.0]]
+    rows[5][0] = False  # switched off: nobody misses it
+    write_preset(settings, "many", default_model=BUILT_IN_MODEL, default_loras=rows)
+    start = applied(settings, "many")
+    assert [name for name, _ in start.parameters.loras()] == [f"{letter}.safetensors" for letter in "abcde"]
+    assert start.notes == ("The preset many has more LoRAs than there is room for; left out: g.safetensors.",)
+    write_preset(settings, "few", default_model=BUILT_IN_MODEL, default_loras=rows[:3], default_max_lora_number=2)
+    few = applied(settings, "few")
+    assert len(few.parameters.loras()) == 2 and "left out: c.safetensors" in few.notes[0]
+    write_preset(settings, "room", default_model=BUILT_IN_MODEL, default_loras=rows[:3], default_max_lora_number=12)
+    assert applied(settings, "room").notes == ()
+    for wrong in (0, -1, 2.5, "x", [3]):
+        write_preset(settings, "wrong", default_loras=rows, default_max_lora_number=wrong)
+        with pytest.raises(PresetError, match="preset wrong: default_max_lora_number must be a whole number"):
+            applied(settings, "wrong")
+
+
+def test_limits_of_other_programs_sliders_are_no_obstacle(settings: Settings) -> None:
+    limits = {"default_loras_min_weight": -3, "default_loras_max_weight": 3, "default_max_lora_number": 5}
+    write_preset(settings, "theirs", default_model=BUILT_IN_MODEL, default_refiner_switch=0, **limits)
+    start = applied(settings, "theirs")
+    assert (start.parameters.refiner_switch, start.notes) == (0.1, ())
+    write_preset(
+        settings, "early", default_model=BUILT_IN_MODEL, default_refiner="r.safetensors", default_refiner_switch=0
+    )
+    (note,) = applied(settings, "early").notes
+    assert note == "The preset early switches to the refiner at 0; the earliest is 0.1."
+    write_preset(settings, "never", default_refiner_switch=-0.1)
+    with pytest.raises(PresetError, match="preset never: refiner_switch: -0.1 is outside"):
+        applied(settings, "never")
+
+
+def test_styles_come_from_presets_and_unknown_ones_are_kept(settings: Settings) -> None:
+    assert applied(settings).parameters.style_selections == ()  # the miniature's
+    write_preset(settings, "mine", default_model=BUILT_IN_MODEL, default_styles=["Fooocus V2", "Not Here"])
+    assert applied(settings, "mine").parameters.style_selections == ("Fooocus V2", "Not Here")
+    write_preset(settings, "mine", default_model=BUILT_IN_MODEL, default_styles=7)
+    with pytest.raises(PresetError, match="style_selections: 7 is not a list of names"):
+        applied(settings, "mine")
+
+
+def test_folders_of_words_and_styles_can_be_set(tmp_path: Path) -> None:
+    found = load_settings(tmp_path, {}, {})
+    assert found.wildcards == tmp_path / "wildcards"
+    assert found.styles == (tmp_path / "sdxl_styles", tmp_path / "data" / "styles")
+    moved = load_settings(tmp_path, {}, {"path_wildcards": "words", "path_styles": "mine"})
+    assert (moved.wildcards, moved.styles[1]) == (tmp_path / "words", tmp_path / "mine")

@@ -2,6 +2,7 @@
 import { announce, announceStop, current, isLive, mount, notify, refused } from "./stage.js";
 import { check, onConnection, suspect } from "./connection.js";
 import { enhanceRatios, selectedSize, toggleRatios } from "./ratios.js";
+import { markStyles } from "./styles.js";
 
 const root = document.documentElement;
 const memory = {
@@ -129,6 +130,7 @@ function watchPage() {
       for (const toast of toasts) takeToast(toast);
     }
     enhanceRatios();
+    markStyles();
   }).observe(document.body, { childList: true, subtree: true });
 }
 

@@ -1,0 +1,149 @@
+"""What is done when memory runs out: one rung after the other, each with a sentence. Knows no network and no device.
+
+The rungs stand in the order of what they cost the user. A picture that did not fit is made again, from the same seed,
+with the means of the next rung that can help; pictures as large as that one begin there at once, smaller ones begin at
+the top. So what a picture looks like depends on its size and on the machine, not on what was made before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from ldm_patched.modules.memory import Policy, ran_out
+
+log = logging.getLogger(__name__)
+
+Work = Literal["pair", "single", "decode"]
+"""What is computed: a step with both sides of guidance, a step with one, or the picture of the latent."""
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is computed, and whether a GPU does it."""
+
+    work: Work
+    on_gpu: bool
+
+
+@dataclass(frozen=True)
+class Means:
+    """How a picture is made.
+
+    apart: the sides of guidance one after the other. tiled: the picture in tiles. rungs: numbers of those taken so far.
+    """
+
+    policy: Policy
+    apart: bool = False
+    tiled: bool = False
+    rungs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to need less memory. spares_gpu: whether it does so by using main memory, so that a GPU is needed."""
+
+    change: Callable[[Means], Means]
+    helps: frozenset[Work]
+    sentence: str
+    spares_gpu: bool = False
+
+
+def _streamed(means: Means) -> Means:
+    return replace(means, policy=replace(means.policy, mode="no-vram"))
+
+
+def _in_eight_bits(means: Means) -> Means:
+    return replace(means, policy=replace(means.policy, eight_bit=True))
+
+
+def _on_the_processor(means: Means) -> Means:
+    # Number formats that were wished for a GPU are no wish any more: processors are bad at fp16.
+    return replace(means, policy=Policy("cpu", means.policy.threads, eight_bit=means.policy.eight_bit))
+
+
+RUNGS: tuple[Rung, ...] = (
+    Rung(
+        lambda means: replace(means, apart=True),
+        frozenset({"pair"}),
+        "Memory ran out, so the prompt and the negative prompt are computed one after the other: the same picture, "
+        "a little later.",
+    ),
+    Rung(
+        lambda means: replace(means, tiled=True),
+        frozenset({"decode"}),
+        "Memory ran out, so the picture is painted in overlapping tiles: its tones may differ slightly.",
+    ),
+    Rung(
+        _streamed,
+        frozenset({"pair", "single", "decode"}),
+        "Memory ran out, so the model stays in main memory and is fetched piece by piece: the same picture, later.",
+        spares_gpu=True,
+    ),
+    Rung(
+        _in_eight_bits,
+        frozenset({"pair", "single", "decode"}),
+        "Memory ran out, so the model is stored in 8 bits: half as large, and the picture differs slightly.",
+    ),
+    Rung(
+        _on_the_processor,
+        frozenset({"pair", "single", "decode"}),
+        "Memory ran out, so this picture is computed by the processor: that takes many times as long.",
+        spares_gpu=True,
+    ),
+)
+
+
+class Ladder:
+    """Remembers which means a picture needs."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.means = Means(policy)
+        """Those in use."""
+        self._top = self.means
+        self._model: Hashable = None
+        self._pixels = 0
+        self._reached: list[tuple[int, Means]] = []
+
+    def begin(self, model: Hashable, pixels: int) -> None:
+        """Take the means for a picture of so many pixels by a model: the last ones that one no larger has needed."""
+        if model != self._model:
+            self._model, self._reached = model, []
+        self._pixels = pixels
+        self.means = next((means for needed, means in reversed(self._reached) if needed <= pixels), self._top)
+
+    def make(self, attempt: Callable[[Means], P], stage: Callable[[], Stage], note: Callable[[str], None]) -> P:
+        """What an attempt makes, begun again with the means of the next rung as often as memory runs out.
+
+        stage: asked where the attempt was then. note: is told of each rung. Where no rung is left, or something else
+        is wrong, raises what the attempt raised.
+        """
+        while True:
+            try:
+                return attempt(self.means)
+            except Exception as error:
+                rung = self._climb(stage()) if ran_out(error) else None
+                if rung is None:
+                    raise
+                log.warning("%s (%s)", rung.sentence, error)
+                note(rung.sentence)
+
+    def _climb(self, stage: Stage) -> Rung | None:
+        """Take the next rung that can help; None if there is none."""
+        for number, rung in enumerate(RUNGS):
+            if (
+                number in self.means.rungs
+                or stage.work not in rung.helps
+                or (rung.spares_gpu and (not stage.on_gpu or self.means.policy.mode == "cpu"))
+            ):
+                continue
+            changed = rung.change(self.means)
+            if changed != self.means:
+                self.means = replace(changed, rungs=(*self.means.rungs, number))
+                self._reached.append((self._pixels, self.means))
+                return rung
+        return None

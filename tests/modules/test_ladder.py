@@ -1,0 +1,228 @@
+"""When memory runs out: on a device that raises when more is alive than it holds, the picture is made all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import modules.ladder
+import modules.pipeline
+from ldm_patched.modules.memory import AUTOMATIC, Policy
+from ldm_patched.modules.quantised import EightBit
+from ldm_patched.modules.streaming import BUFFERS, _blocks, _text_projections
+from modules.ladder import RUNGS, Ladder, Means, Stage
+from modules.loaded import LoadedModel
+from modules.model_folders import ModelFolders
+from modules.pipeline import Pipeline
+from tests.ldm_patched.limited_device import Device
+from tests.modules.test_pipeline import MODELS, Watcher, jobs, run
+
+APART, TILED, STREAMED, EIGHT_BIT, PROCESSOR = RUNGS
+
+
+def weights_on_device(loaded: LoadedModel) -> int:
+    """Bytes of the UNet that are on the device all the time, or of the ring through which its blocks come."""
+    unet = loaded.checkpoint.unet
+    if loaded.checkpoint.placement.streamed:
+        return BUFFERS * max(block.size for _, block in (*_blocks(unet), *_text_projections(unet)))
+    sources = {id(module.weight) for module in unet.modules() if isinstance(module, EightBit)}
+    return sum(each.nbytes for each in (*unet.parameters(), *unet.buffers()) if id(each) not in sources)
+
+
+def on_device(patch: pytest.MonkeyPatch, stage: str, limit: int | None, notes: Sequence[str] = ()) -> list[int]:
+    """Let a stage of the pipeline run on such a device, until the processor takes over; returns what was used most."""
+    real: Callable[..., Any] = getattr(modules.pipeline, stage)
+    used: list[int] = []
+
+    def measured(loaded: LoadedModel, *arguments: Any) -> Any:
+        if PROCESSOR.sentence in notes:
+            return real(loaded, *arguments)
+        with Device(weights_on_device(loaded), limit) as device:
+            try:
+                return real(loaded, *arguments)
+            finally:
+                used.append(device.most)
+
+    patch.setattr(modules.pipeline, stage, measured)
+    return used
+
+
+class Incurious(Watcher):
+    """Wants no previews: a preview's decoder would need more than a small picture's sampling."""
+
+    def progress(self, job: int, step: int, steps: int, text: str, preview: Callable[[], Any] | None) -> None:
+        super().progress(job, step, steps, text, None)
+
+
+def picture_with(means: Means, **changes: Any) -> Any:
+    """The picture that is made with certain means from the start."""
+    pipeline = Pipeline(ModelFolders.under(MODELS), policy=means.policy)
+    pipeline._ladder._top = means
+    return run(pipeline, jobs(steps=2, **changes), Incurious()).pictures[0]
+
+
+@pytest.fixture
+def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rungs: what spares a GPU counts here as sparing the device that raises."""
+    monkeypatch.setattr(modules.ladder, "RUNGS", tuple(replace(rung, spares_gpu=False) for rung in RUNGS))
+
+
+BIG = {"width": 256, "height": 192}
+STEPS = [
+    Means(AUTOMATIC),
+    Means(AUTOMATIC, apart=True),
+    Means(Policy(mode="no-vram"), apart=True),
+    Means(Policy(mode="no-vram", eight_bit=True), apart=True),
+]
+
+
+@pytest.fixture(scope="module")
+def needed() -> list[int]:
+    """Bytes that sampling needs at the most, with the means of each rung."""
+    most = []
+    for means in STEPS:
+        with pytest.MonkeyPatch.context() as patch:
+            used = on_device(patch, "_sample", None)
+            picture_with(means, **BIG)
+            most += used
+    return most
+
+
+def test_every_rung_needs_less_than_the_one_before(needed: list[int]) -> None:
+    assert needed == sorted(needed, reverse=True)
+    assert len(set(needed)) == len(STEPS)
+
+
+@pytest.mark.usefixtures("as_if_on_a_gpu")
+@pytest.mark.parametrize("rung", [1, 2, 3, 4])
+def test_sampling_goes_down_until_it_fits(needed: list[int], monkeypatch: pytest.MonkeyPatch, rung: int) -> None:
+    """On each device the first means that fit are found, each step is told, and the picture is that of those means."""
+    limit = needed[rung] if rung < len(STEPS) else 1_000_000
+    means = STEPS[rung] if rung < len(STEPS) else Means(Policy(mode="cpu", eight_bit=True), apart=True)
+    expected = picture_with(means, **BIG)
+    watcher = Incurious()
+    on_device(monkeypatch, "_sample", limit, watcher.notes)
+    pipeline = Pipeline(ModelFolders.under(MODELS))
+    run(pipeline, jobs(2, steps=2, **BIG), watcher)
+    assert watcher.notes == [each.sentence for each in (APART, STREAMED, EIGHT_BIT, PROCESSOR)[:rung]]
+    assert np.array_equal(watcher.pictures[0], expected)
+    # The second picture of the task begins where the first one has come to, with its own seed.
+    assert watcher.pictures.keys() == {0, 1}
+    assert not np.array_equal(watcher.pictures[1], expected)
+    assert watcher.steps[-1] == (1, 2)
+
+
+def test_what_is_exact_is_exact() -> None:
+    plain, apart, streamed, coded = (picture_with(means).astype(int) for means in STEPS)
+    assert int(abs(plain - apart).max()) <= 1, "a product of half as many rows may round differently"
+    assert np.array_equal(apart, streamed)
+    assert 0 < float(abs(coded - plain).mean()) < 12.0, "of 255 levels, of a small network and with two steps"
+
+
+def test_decoding_goes_on_from_the_finished_latent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        whole = on_device(patch, "_decode", None)
+        plain = picture_with(Means(AUTOMATIC), **BIG)
+    with pytest.MonkeyPatch.context() as patch:
+        tiles = on_device(patch, "_decode", None)
+        tiled = picture_with(Means(AUTOMATIC, tiled=True), **BIG)
+    assert tiles[0] < 0.7 * whole[0], "16 of 32 latent pixels a side are a third of the area"
+    sampled = on_device(monkeypatch, "_sample", None)
+    on_device(monkeypatch, "_decode", tiles[0])
+    seen = run(Pipeline(ModelFolders.under(MODELS)), jobs(steps=2, **BIG))
+    assert len(sampled) == 1, "nothing is sampled twice"
+    assert seen.notes == [TILED.sentence]
+    assert np.array_equal(seen.pictures[0], tiled)
+    assert float(abs(tiled.astype(int) - plain.astype(int)).mean()) < 10
+
+
+@pytest.mark.usefixtures("as_if_on_a_gpu")
+def test_a_smaller_picture_is_not_made_with_a_larger_ones_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the same job gives the same bytes, whatever was made before it."""
+    small = {"width": 64, "height": 64}
+    expected = picture_with(Means(AUTOMATIC), **small)
+    real: Callable[..., Any] = modules.pipeline._sample
+
+    def sample(loaded: LoadedModel, prepared: Any, *arguments: Any) -> Any:
+        if prepared.job.width > 64 and not loaded.checkpoint.placement.eight_bit:
+            raise torch.OutOfMemoryError("too large")
+        return real(loaded, prepared, *arguments)
+
+    monkeypatch.setattr(modules.pipeline, "_sample", sample)
+    pipeline = Pipeline(ModelFolders.under(MODELS))
+    seen = run(pipeline, jobs(steps=2))
+    assert seen.notes[-1] == EIGHT_BIT.sentence
+    assert np.array_equal(run(pipeline, jobs(steps=2, **small)).pictures[0], expected)
+    again = run(pipeline, jobs(steps=2))
+    assert again.notes == [], "what is known is not tried again"
+    assert np.array_equal(again.pictures[0], seen.pictures[0])
+
+
+def test_where_no_rung_is_left_the_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_device(monkeypatch, "_sample", 1000)
+    watcher = Watcher()
+    with pytest.raises(torch.OutOfMemoryError):
+        run(Pipeline(ModelFolders.under(MODELS)), jobs(steps=2), watcher)
+    assert watcher.notes == [APART.sentence, EIGHT_BIT.sentence], "a processor has no GPU to spare"
+    assert watcher.pictures == {}
+
+
+def test_other_errors_are_no_reason_to_climb() -> None:
+    def fail(means: Means) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    notes: list[str] = []
+    with pytest.raises(RuntimeError, match="mat1"):
+        Ladder(AUTOMATIC).make(fail, lambda: Stage("pair", True), notes.append)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("work", "policy", "rungs"),
+    [
+        ("pair", Policy(), (APART, STREAMED, EIGHT_BIT, PROCESSOR)),
+        ("single", Policy(), (STREAMED, EIGHT_BIT, PROCESSOR)),
+        ("decode", Policy(), (TILED, STREAMED, EIGHT_BIT, PROCESSOR)),
+        ("single", Policy(mode="no-vram", eight_bit=True), (PROCESSOR,)),
+    ],
+)
+def test_what_helps_is_tried_in_order_and_once(work: Any, policy: Policy, rungs: Sequence[Any]) -> None:
+    def fail(means: Means) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    ladder, notes = Ladder(policy), list[str]()
+    with pytest.raises(torch.OutOfMemoryError):
+        ladder.make(fail, lambda: Stage(work, True), notes.append)
+    assert notes == [rung.sentence for rung in rungs]
+    assert ladder.means.policy.mode == "cpu"
+
+
+def test_another_model_begins_at_the_top() -> None:
+    def make(means: Means) -> Means:
+        if not means.apart:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return means
+
+    ladder = Ladder(AUTOMATIC)
+    ladder.begin("one", 100)
+    assert ladder.make(make, lambda: Stage("pair", True), lambda note: None).apart
+    for model, pixels, apart in (("one", 99, False), ("one", 100, True), ("one", 500, True), ("two", 500, False)):
+        ladder.begin(model, pixels)
+        assert ladder.means.apart == apart
+
+
+def test_the_ladder_does_not_load_torch() -> None:
+    """It is pure: what it does to networks it does through a policy."""
+    import ast
+
+    names = {
+        alias.name for node in ast.walk(ast.parse(Path(modules.ladder.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import) for alias in node.names
+    }  # fmt: skip
+    assert names == {"logging"}

@@ -1,0 +1,69 @@
+"""The pipeline with every way of keeping a model: the same pictures, or nearly, with and without LoRAs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ldm_patched.modules.memory import AUTOMATIC, Policy
+from modules.model_folders import ModelFolders
+from modules.pipeline import Pipeline
+from tests.modules.test_pipeline import MODELS, jobs, run, some_lora
+
+LORA = "a.safetensors"
+EIGHT_BIT = Policy(eight_bit=True)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> ModelFolders:
+    folder = tmp_path_factory.mktemp("loras")
+    some_lora(folder / LORA)
+    return replace(ModelFolders.under(MODELS), loras=(folder,))
+
+
+@pytest.mark.parametrize(
+    ("policy", "other"),
+    [
+        (Policy(mode="low-vram"), AUTOMATIC),
+        (Policy(mode="no-vram"), AUTOMATIC),
+        (Policy(mode="cpu"), AUTOMATIC),
+        (Policy(offload=False), AUTOMATIC),
+        (Policy(mode="no-vram", eight_bit=True), EIGHT_BIT),
+    ],
+)
+def test_a_picture_is_the_same_with_and_without_a_lora(folders: ModelFolders, policy: Policy, other: Policy) -> None:
+    pipelines = Pipeline(folders, policy=policy), Pipeline(folders, policy=other)
+    for strength in (0.0, 1.0, -0.5):
+        wanted = jobs(loras=((LORA, strength),) if strength else ())
+        first, second = (run(pipeline, wanted).pictures[0] for pipeline in pipelines)
+        assert np.array_equal(first, second), strength
+
+
+def test_a_lora_in_eight_bits_leaves_no_trace(folders: ModelFolders) -> None:
+    """Its weights are made anew from what was merged, at each change, and again from the file's own."""
+    pipeline = Pipeline(folders, policy=EIGHT_BIT)
+    plain = run(pipeline, jobs()).pictures[0]
+    for strength in (1.0, 0.5):
+        merged = run(pipeline, jobs(loras=((LORA, strength),))).pictures[0]
+        assert not np.array_equal(merged, plain)
+        fresh = run(Pipeline(folders, policy=EIGHT_BIT), jobs(loras=((LORA, strength),))).pictures[0]
+        assert np.array_equal(merged, fresh)
+    assert np.array_equal(run(pipeline, jobs()).pictures[0], plain)
+
+
+def test_eight_bits_are_near(folders: ModelFolders) -> None:
+    """As near as bfloat16 is to float32: 0.8 of 255 levels in the mean."""
+    wanted = jobs(steps=8, sampler="dpmpp_2m")
+    exact, stored = (run(Pipeline(folders, policy=each), wanted).pictures[0] for each in (AUTOMATIC, EIGHT_BIT))
+    difference = abs(exact.astype(int) - stored.astype(int))
+    assert 0 < float(difference.mean()) < 2
+
+
+def test_a_wish_for_threads_is_heard(folders: ModelFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", heard.append)
+    Pipeline(folders, policy=Policy(mode="cpu", threads=3))
+    Pipeline(folders)
+    assert heard == [3]
