@@ -1,10 +1,97 @@
-"""The UNet's training: errors count alike at every noise level."""
+"""The UNet's training: what it predicts, where it looks, and that errors count alike at every noise level."""
 
 from __future__ import annotations
 
-import torch
+import json
+from dataclasses import asdict
+from pathlib import Path
 
-from training.unet import Levels
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm_patched.ldm.unet import UNet
+from ldm_patched.modules.model_sampling import scaled_linear_sigmas
+from ldm_patched.modules.schedulers import choose_model_sampling
+from training.latents import things
+from training.unet import PARAMS, Batches, Bucket, Levels, Texts
+from training.world import Scene, Thing
+
+CAPTIONS = ["everything", "something", "else"]
+TEXTS = Texts(torch.zeros(4, 77, 192), torch.zeros(4, 128), {text: i for i, text in enumerate(["", *CAPTIONS])})
+
+
+class Recorder(Levels):
+    """Keeps the errors themselves."""
+
+    def relative(self, errors: Tensor, timesteps: Tensor) -> Tensor:
+        self.errors, self.timesteps = errors, timesteps
+        return super().relative(errors, timesteps)
+
+
+def batches(x0: float, shares: np.ndarray) -> Batches:
+    bucket = Bucket(np.full((8, 4, 8, 8), x0, np.float16), shares, [CAPTIONS] * 8)
+    made = Batches([bucket], TEXTS, 8 * 64, seed=3)
+    made.levels = Recorder()
+    return made
+
+
+def test_what_is_trained_is_what_the_engine_calls_v() -> None:
+    engine = choose_model_sampling("sdxl", "v", False, "normal")
+    sigmas = scaled_linear_sigmas()
+
+    def knows_the_picture(unet: UNet, noisy: Tensor, timesteps: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
+        """The output for which the engine's estimate of the picture is 0.5 everywhere."""
+        rows = []
+        for row, timestep in zip(noisy.split(1), timesteps.tolist(), strict=True):
+            sigma = sigmas[int(timestep)]
+            x = row * (1 + sigma**2) ** 0.5
+            at_0, at_1 = (engine.denoised(torch.full_like(x, output), x, sigma) for output in (0.0, 1.0))
+            rows.append((0.5 - at_0) / (at_1 - at_0))
+        return torch.cat(rows)
+
+    made = batches(0.5, np.zeros((8, 8, 8), np.uint8))
+    with torch.device("meta"):
+        unet = UNet(PARAMS)
+    made.loss(unet, knows_the_picture)
+    assert isinstance(made.levels, Recorder) and float(made.levels.errors.max()) < 1e-5
+
+
+def test_an_error_counts_more_where_a_thing_is() -> None:
+    shares = np.zeros((8, 8, 8), np.uint8)
+    shares[:, :, :2] = 255
+
+    def wrong_on_one_side(thing: bool) -> Tensor:
+        made = batches(0.0, shares)
+
+        def predicted(unet: UNet, noisy: Tensor, timesteps: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
+            ratio = made.ratios[timesteps.long()].view(-1, 1, 1, 1)
+            velocity = noisy * (ratio / (1 - ratio)).sqrt()  # of an empty picture
+            velocity[..., slice(0, 2) if thing else slice(2, 8)] += 1
+            return velocity
+
+        with torch.device("meta"):
+            unet = UNet(PARAMS)
+        made.loss(unet, predicted)
+        assert isinstance(made.levels, Recorder)
+        return made.levels.errors
+
+    # A quarter of the positions shows the thing and counts nine times: 9 * 1/4 of 9 * 1/4 + 3/4.
+    assert torch.allclose(wrong_on_one_side(True), torch.full((8,), 0.75), atol=1e-4)
+    assert torch.allclose(wrong_on_one_side(False), torch.full((8,), 0.25), atol=1e-4)
+
+
+def test_the_share_of_things_lies_where_they_are_drawn(tmp_path: Path) -> None:
+    scenes = [
+        Scene((Thing("star", "red", side, "large"),), "desert", "watercolor", seed)
+        for seed, side in enumerate(("left", "right"))
+    ]
+    lines = [json.dumps({"bucket": "128x128", "index": i, **asdict(scene)}) for i, scene in enumerate(scenes)]
+    (tmp_path / "scenes.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    left, right = things(tmp_path, "128x128", (2, 4, 16, 16)).astype(float)
+    assert left.max() == right.max() == 255
+    assert left[:, :8].sum() > 2 * left[:, 8:].sum() and right[:, 8:].sum() > 2 * right[:, :8].sum()
+    assert 0.1 < (left > 0).mean() < 0.6
 
 
 def test_errors_are_measured_by_what_is_usual_at_their_noise_level() -> None:
