@@ -82,7 +82,7 @@ def starting_point(arguments: argparse.Namespace, settings: Settings) -> Startin
         parameters = parameters.with_values({"prompt": arguments.prompt})
     parameters = parameters.with_set(arguments.assignments)
     models.find(parameters.base_model)
-    chosen_here = parameters.base_model != start.parameters.base_model
+    chosen_here = any(each.partition("=")[0].strip() == "base_model" for each in arguments.assignments)
     return StartingPoint(parameters, start.preset, () if chosen_here else start.notes)
 
 
@@ -134,9 +134,9 @@ def _watch(worker: AsyncWorker, task_id: str, seed: int) -> int:
             interrupt.act()
             match event:
                 case Preview():
-                    if event.note != note:
+                    if event.note != note:  # one that stands grows by every new sentence
+                        bar.line(event.note.removeprefix(note).strip())
                         note = event.note
-                        bar.line(note)
                     bar.show(event)
                 case Results() | Finish():
                     bar.clear()
@@ -145,8 +145,8 @@ def _watch(worker: AsyncWorker, task_id: str, seed: int) -> int:
                     sys.stdout.flush()
                     printed = len(event.pictures)
             if isinstance(event, Finish):
-                if event.message:
-                    bar.line(event.message)
+                if last := event.message.removeprefix(note).strip():
+                    bar.line(last)
                 if event.state == "failed":
                     bar.line(f"The same pictures again: --set image_seed={seed}")
                 return {"done": DONE, "stopped": INTERRUPTED, "failed": FAILED}[event.state]

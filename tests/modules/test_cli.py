@@ -52,6 +52,13 @@ def test_files_are_printed_and_hold_what_was_asked_for(settings: Settings, tmp_p
     assert "miniature" in errors
 
 
+def test_each_sentence_is_said_once(settings: Settings) -> None:
+    wanted = ("--prompt", "pace=0.001 __gone__ <lora:gone:1>", "--set", "style_selections=Gone")
+    code, printed, errors = generate(settings, *wanted, *QUICK)
+    assert code == 0 and printed
+    assert [errors.count(f"There is no {what}") for what in ("list", "style", "LoRA")] == [1, 1, 1], errors
+
+
 def test_it_works_while_the_application_runs_and_shares_its_history(settings: Settings, worker: AsyncWorker) -> None:
     busy = worker.submit(GenerationParameters(prompt="pace=0.05", image_number=2, image_seed=1), "me")
     code, printed, errors = generate(settings, "--prompt", "pace=0.001", *QUICK)
