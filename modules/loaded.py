@@ -12,7 +12,6 @@ from ldm_patched.modules.lora import LoraSpec, read_lora
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.parts import FileIdentity
 from ldm_patched.modules.patches import Patcher
-from ldm_patched.modules.quantised import renew
 from ldm_patched.modules.sd import VAE, Checkpoint, Refiner, load_checkpoint, load_refiner, load_vae
 from ldm_patched.modules.text_cache import TextCache
 from modules.files import ModelFileError, ModelLibrary
@@ -134,10 +133,6 @@ class Loader:
                 note(f"{spec.refiner}: {sentence}")
 
         self._load_refiner_loras(loaded, found, tell_of_refiner)
-        if self._loras is not None:
-            renew(loaded.checkpoint.unet)
-        if self._refiner_loras is not None and loaded.refiner is not None:
-            renew(loaded.refiner.unet)
         return loaded
 
     def _load_refiner_loras(self, loaded: LoadedModel, found: Sequence[tuple[Path, float]], note: Note) -> None:

@@ -49,7 +49,14 @@ LORA_NUMBER = "default_max_lora_number"
 PREVIOUS_MODELS = "previous_default_models"
 # What sets the range of a slider elsewhere; here weights have one range, which the engine knows.
 WEIGHT_LIMITS = frozenset({"default_loras_min_weight", "default_loras_max_weight"})
-OTHER_KEYS = frozenset({PREVIOUS_MODELS, LORAS, LORA_NUMBER}) | WEIGHT_LIMITS
+# What presets of other programs also hold, and what nothing here depends on.
+UNUSED = frozenset(
+    {
+        "checkpoint_downloads", "lora_downloads", "embeddings_downloads", "vae_downloads",
+        "default_inpaint_engine_version", "default_save_metadata_to_images",
+    }
+)  # fmt: skip
+OTHER_KEYS = frozenset({PREVIOUS_MODELS, LORAS, LORA_NUMBER}) | WEIGHT_LIMITS | UNUSED
 BELONGS_TO_MODEL = frozenset(
     {"default_refiner", "default_refiner_switch", "default_overwrite_switch", "default_vae", LORAS, LORA_NUMBER}
 )

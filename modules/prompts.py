@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import PurePosixPath
 from random import Random
 
@@ -71,6 +70,8 @@ def texts_of(wish: Wish, seeds: Sequence[int], sources: Sources, note: Callable[
 
     drawer = Drawer(sources.wildcards, wish.in_order, note_once)
     shelf = sources.styles() if wish.styles else Shelf()
+    for sentence in shelf.notes:
+        note_once(sentence)
     return [_texts(wish, index, Random(seed), drawer, shelf, sources, note_once) for index, seed in enumerate(seeds)]
 
 
@@ -95,7 +96,8 @@ def _texts(
         return line
 
     # The order of the draws is fixed: main, negative, extras, negative extras, random styles.
-    main = tidy(choose_from_arrays(filled(choose_from_arrays(main, index)), index))
+    main, left = _choose(main, index)  # arrays that lists bring go on where those of the prompt have come to
+    main = tidy(choose_from_arrays(filled(main), left))
     negative_main = drawer.fill(negative_main, rng, index)
     extras = [filled(line) for line in extras]
     negative_extras = [drawer.fill(line, rng, index) for line in negative_extras]
@@ -137,16 +139,20 @@ def choose_from_arrays(text: str, index: int) -> str:
 
     The first array changes with every picture, the second once the first has been through, and so on.
     """
+    return _choose(text, index)[0]
+
+
+def _choose(text: str, index: int) -> tuple[str, int]:
+    """`choose_from_arrays`, and how often all combinations have been through."""
     places = _arrays(text)
     choices = [text[begin + 2 : end - 2].split(",") for begin, end in places]
-    index %= prod(map(len, choices))
     parts: list[str] = []
     done = 0
     for (begin, end), words in zip(places, choices, strict=True):
         index, place = divmod(index, len(words))
         parts += [text[done:begin], words[place]]
         done = end
-    return "".join([*parts, text[done:]])
+    return "".join([*parts, text[done:]]), index
 
 
 def _arrays(text: str) -> list[tuple[int, int]]:

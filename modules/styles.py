@@ -20,6 +20,7 @@ RANDOM_STYLE = "Random Style"
 """Stands for another one in each picture, drawn from its seed."""
 PLACEHOLDER = "{prompt}"
 MAX_FILE_BYTES = 20_000_000
+MAX_NAME = 200  # characters
 FIRST_FILES = ("fooocus", "media", "sai", "mre")
 """The styles that are used most are listed before the others."""
 
@@ -59,7 +60,7 @@ class Shelf:
         """A sentence about a style that is not here."""
         near = difflib.get_close_matches(name, self.styles, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        return " ".join([f"There is no style {shown(name)}: the picture is made without it.{hint}", *self.notes])
+        return f"There is no style {shown(name)}: the picture is made without it.{hint}"
 
 
 def sorted_names(names: Iterable[str], chosen: Sequence[str], query: str = "") -> list[str]:
@@ -119,7 +120,7 @@ def _entries(path: Path) -> list[Any]:
         raise ValueError("it is not a text file in UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON ({error})") from None
-    except RecursionError:
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
         raise ValueError("it is not JSON of styles") from None
     if not isinstance(values, list):
         raise ValueError("it must be a list of objects with a name, a prompt and a negative_prompt")
@@ -132,6 +133,8 @@ def _style(entry: Any) -> Style:
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
         raise ValueError("it has no name")
+    if not name.isprintable() or len(name) > MAX_NAME:
+        raise ValueError(f"its name is not one of 1 to {MAX_NAME} printable characters")
     texts = {key: entry.get(key) or "" for key in ("prompt", "negative_prompt")}
     for key, text in texts.items():
         if not isinstance(text, str) or any("\ud800" <= character <= "\udfff" for character in text):

@@ -125,6 +125,7 @@ class Drawer:
 
     def fill(self, text: str, rng: Random, index: int) -> str:
         """``text`` with an entry for each wildcard in it, and for those in the entries, ``MAX_DEPTH`` deep."""
+        asked = text
         for _ in range(MAX_DEPTH):
             if not WILDCARD.search(text):
                 return text
@@ -132,9 +133,9 @@ class Drawer:
             if filled is None:
                 self._note(
                     f"What the lists for {_named(text)} hold makes the prompt longer than {MAX_CHARACTERS} characters: "
-                    "they stay as they are."
+                    "the prompt stays as it is."
                 )
-                return text
+                return asked
             text = filled
         if WILDCARD.search(text):
             self._note(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,12 +34,16 @@ class Policy:
 
 AUTOMATIC = Policy()
 
+_RAN_OUT = re.compile("out of memory|ALLOC_FAILED|allocate memory|DefaultCPUAllocator", re.IGNORECASE)
+
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or in the machine.
 
-    torch has a class for a GPU's; the processor's is a RuntimeError that can be told by its text alone.
+    torch has a class for one allocator of GPUs; drivers, libraries and the processor say it in a RuntimeError's text.
     """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError):
+        return type(error).__name__ == "OutOfMemoryError" or bool(_RAN_OUT.search(str(error)))
+    return isinstance(error, MemoryError)

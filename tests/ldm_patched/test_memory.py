@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 
@@ -12,6 +14,25 @@ def test_what_torch_raises_for_a_processor() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50, dtype=torch.uint8)  # a petabyte
     assert ran_out(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory",
+        "unable to mmap 16 bytes from file <x>: Cannot allocate memory (12)",
+    ],
+)
+def test_what_drivers_and_libraries_say(text: str) -> None:
+    assert ran_out(RuntimeError(text)) and not ran_out(ValueError(text))
+
+
+def test_what_the_system_says() -> None:
+    assert ran_out(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert not ran_out(OSError(errno.ENOSPC, "No space left on device"))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()], ids=repr)

@@ -26,6 +26,13 @@ def applied(settings: Settings, name: str = "", base: GenerationParameters | Non
     return apply_preset(name, settings, ModelFiles(settings.models.checkpoints), base)
 
 
+def test_what_presets_of_other_programs_hold_besides_is_no_obstacle(settings: Settings) -> None:
+    others: dict[str, Any] = {f"{kind}_downloads": {} for kind in ("checkpoint", "lora", "embeddings", "vae")}
+    others |= {"default_inpaint_engine_version": "v2.6", "default_save_metadata_to_images": False}
+    write_preset(settings, "theirs", default_model=BUILT_IN_MODEL, **others)
+    assert applied(settings, "theirs").notes == ()
+
+
 @pytest.mark.parametrize("name", [path.stem for path in (ROOT / "presets").glob("*.json")])
 def test_every_preset_loads_when_its_model_is_there(name: str, settings: Settings) -> None:
     values = json.loads((ROOT / "presets" / f"{name}.json").read_text())

@@ -129,6 +129,12 @@ def test_the_first_array_changes_fastest(text: str, expected: list[str]) -> None
     assert [choose_from_arrays(text, index) for index in range(len(expected))] == expected
 
 
+def test_an_array_that_a_list_brings_goes_on_where_the_prompt_s_have_come_to() -> None:
+    texts = told(wish("[[red, blue]] cat at __both__"), range(4))
+    wanted = ["red cat at dawn", "blue cat at dawn", "red cat at dusk", "blue cat at dusk"]
+    assert [" ".join(each.positive[0].split()) for each in texts] == wanted
+
+
 def test_arrays_and_the_loras_in_them_go_through_a_task() -> None:
     texts = told(wish("[[<lora:a:1>, <lora:b:1>]] [[red, green]] cat"), range(4))
     assert [each.positive[0] for each in texts] == ["red cat", "red cat", "green cat", "green cat"]
