@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.networks import MINI, MINI_VAE, SDXL, SDXL_VAE, adopt, on_meta
-from ldm_patched.ldm.attention import group_count, split_qkv
+from benchmarks.networks import MINI, MINI_VAE, SDXL, SDXL_VAE, adopt, diffusers_unet, diffusers_vae, on_meta
+from ldm_patched.ldm.attention import split_qkv
 from ldm_patched.ldm.unet import UNet, UNetParams, timestep_embedding
 from ldm_patched.ldm.vae import AutoencoderKL, VAEParams
 from ldm_patched.modules.conditioning import SizeVectors
@@ -91,46 +91,6 @@ def fill(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         state[name] = values.to(device)
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
-
-
-def diffusers_unet(params: UNetParams, state: Mapping[str, Tensor]) -> tuple[Callable[[], Any], dict[str, Tensor]]:
-    """What makes diffusers' UNet of these sizes, and a checkpoint's tensors under its names; views where possible."""
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
-    attends = [depth > 0 for depth in params.transformer_depth]
-    config: dict[str, Any] = {
-        "block_out_channels": tuple(params.model_channels * mult for mult in params.channel_mult),
-        "layers_per_block": params.num_res_blocks,
-        "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-        "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
-        "transformer_layers_per_block": tuple(max(1, depth) for depth in params.transformer_depth),
-        "attention_head_dim": tuple(params.model_channels * mult // 64 for mult in params.channel_mult),
-        "cross_attention_dim": params.context_dim,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": params.adm_channels,
-        "norm_num_groups": group_count(params.model_channels),
-    }
-    layout = config | {"class_embed_type": None, "num_class_embeds": None}
-    return lambda: UNet2DConditionModel(**config), convert_ldm_unet_checkpoint(dict(state), layout)
-
-
-def diffusers_vae(params: VAEParams, state: Mapping[str, Tensor]) -> tuple[Callable[[], Any], dict[str, Tensor]]:
-    """The same for the autoencoder."""
-    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Theirs
-
-    config: dict[str, Any] = {
-        "block_out_channels": tuple(params.channels * mult for mult in params.channel_mult),
-        "layers_per_block": params.num_res_blocks,
-        "down_block_types": ("DownEncoderBlock2D",) * len(params.channel_mult),
-        "up_block_types": ("UpDecoderBlock2D",) * len(params.channel_mult),
-        "latent_channels": params.latent_channels,
-        "norm_num_groups": group_count(params.channels),
-    }
-    return lambda: Theirs(**config), convert_ldm_vae_checkpoint(dict(state), config)
 
 
 def their_step(unet: Any, inputs: Inputs, timestep: Any, latent: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -79,21 +79,13 @@ def adopt(network: nn.Module, state: Mapping[str, Tensor]) -> None:
             module.num_groups = group_count(module.num_channels)
 
 
-def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference over the largest value."""
-    return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
-@torch.inference_mode()
-def unet_error(params: UNetParams, size: tuple[int, int] = (32, 32)) -> float:
-    """One forward of both UNets on latents [2, 4, *size]."""
+def diffusers_unet(params: UNetParams, state: Mapping[str, Tensor]) -> tuple[Callable[[], Any], dict[str, Tensor]]:
+    """What makes diffusers' UNet of these sizes, and a checkpoint's tensors under its names; views where possible."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    ours = on_meta(lambda: UNet(params))
-    state = {f"model.diffusion_model.{name}": tensor for name, tensor in split_qkv(fill(ours, 1)).items()}
     attends = [depth > 0 for depth in params.transformer_depth]
-    config = {
+    config: dict[str, Any] = {
         "block_out_channels": tuple(params.model_channels * mult for mult in params.channel_mult),
         "layers_per_block": params.num_res_blocks,
         "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
@@ -107,9 +99,39 @@ def unet_error(params: UNetParams, size: tuple[int, int] = (32, 32)) -> float:
         "projection_class_embeddings_input_dim": params.adm_channels,
         "norm_num_groups": group_count(params.model_channels),
     }
-    theirs = on_meta(lambda: UNet2DConditionModel(**config))
-    config |= {"class_embed_type": None, "addition_embed_type": "text_time", "num_class_embeds": None}
-    adopt(theirs, convert_ldm_unet_checkpoint(state, config))
+    layout = config | {"class_embed_type": None, "num_class_embeds": None}
+    return lambda: UNet2DConditionModel(**config), convert_ldm_unet_checkpoint(dict(state), layout)
+
+
+def diffusers_vae(params: VAEParams, state: Mapping[str, Tensor]) -> tuple[Callable[[], Any], dict[str, Tensor]]:
+    """The same for the autoencoder."""
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Theirs
+
+    config: dict[str, Any] = {
+        "block_out_channels": tuple(params.channels * mult for mult in params.channel_mult),
+        "layers_per_block": params.num_res_blocks,
+        "down_block_types": ("DownEncoderBlock2D",) * len(params.channel_mult),
+        "up_block_types": ("UpDecoderBlock2D",) * len(params.channel_mult),
+        "latent_channels": params.latent_channels,
+        "norm_num_groups": group_count(params.channels),
+    }
+    return lambda: Theirs(**config), convert_ldm_vae_checkpoint(dict(state), config)
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference over the largest value."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+@torch.inference_mode()
+def unet_error(params: UNetParams, size: tuple[int, int] = (32, 32)) -> float:
+    """One forward of both UNets on latents [2, 4, *size]."""
+    ours = on_meta(lambda: UNet(params))
+    state = {f"model.diffusion_model.{name}": tensor for name, tensor in split_qkv(fill(ours, 1)).items()}
+    make, tensors = diffusers_unet(params, state)
+    theirs = on_meta(make)
+    adopt(theirs, tensors)
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(2, 4, *size, generator=generator)
     context = torch.randn(2, 77, params.context_dim, generator=generator)
@@ -128,22 +150,11 @@ def unet_error(params: UNetParams, size: tuple[int, int] = (32, 32)) -> float:
 @torch.inference_mode()
 def vae_errors(params: VAEParams, size: int = 64) -> tuple[float, float]:
     """Moments of a picture [1, 3, size, size], and the picture of a latent of the same size."""
-    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Theirs
-
     ours = on_meta(lambda: AutoencoderKL(params))
-    state = fill(ours, 3)
-    config = {
-        "block_out_channels": tuple(params.channels * mult for mult in params.channel_mult),
-        "layers_per_block": params.num_res_blocks,
-        "down_block_types": ("DownEncoderBlock2D",) * len(params.channel_mult),
-        "up_block_types": ("UpDecoderBlock2D",) * len(params.channel_mult),
-        "latent_channels": params.latent_channels,
-        "norm_num_groups": group_count(params.channels),
-    }
-    theirs = on_meta(lambda: Theirs(**config))
-    prefixed = {f"first_stage_model.{name}": tensor for name, tensor in state.items()}
-    adopt(theirs, convert_ldm_vae_checkpoint(prefixed, config))
+    state = {f"first_stage_model.{name}": tensor for name, tensor in fill(ours, 3).items()}
+    make, tensors = diffusers_vae(params, state)
+    theirs = on_meta(make)
+    adopt(theirs, tensors)
     generator = torch.Generator().manual_seed(4)
     pixels = torch.rand(1, 3, size, size, generator=generator) * 2 - 1
     z = torch.randn(1, params.latent_channels, size // 8, size // 8, generator=generator)
