@@ -22,6 +22,7 @@ from torch import nn
 from modules.async_worker import create_worker
 from modules.events import Finish
 from modules.model_folders import ModelFolders
+from modules.pace import PreviewPace
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
 from modules.pipeline import Pipeline
 from modules.plan import ModelFacts, plan
@@ -51,14 +52,13 @@ class Clock:
 class Watcher:
     """An observer that asks for previews as often as the application does."""
 
-    next_preview: float = 0.0
+    previews: PreviewPace = field(default_factory=PreviewPace)
     timings: list[dict[str, float]] = field(default_factory=list)
 
     def progress(self, job: int, step: int, steps: int, text: str, preview: Callable[[], Any] | None) -> None:
-        """Every fifth of a second."""
-        if preview is not None and time.monotonic() >= self.next_preview:
-            preview()
-            self.next_preview = time.monotonic() + 0.2
+        """As `PreviewPace` says."""
+        if preview is not None:
+            self.previews.take(preview)
 
     def note(self, text: str) -> None:
         """What is said there is said here."""

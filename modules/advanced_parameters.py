@@ -94,7 +94,8 @@ class AdvancedParameters(BaseModel):
         str,
         Choice(
             label="Refiner Swap Method", choices=REFINER_SWAP_METHODS,
-            hint="joint: the sampler goes on as if nothing had happened. separate: it begins anew",
+            hint="joint: the sampler goes on as if nothing had happened. separate: it begins anew. vae: it begins anew "
+            "with the finished picture, as SD 1.5 refiners always do",
         ),
     ] = "joint"  # fmt: skip
     vae_name: Annotated[str, ModelFile(label="VAE", folder="vae", none=OWN_VAE)] = OWN_VAE

@@ -38,6 +38,7 @@ class RunRequest:
     folder: Path
     output_format: str
     parameters: str  # JSON, to be saved in the pictures
+    lowered: int = 0  # how many memory modes below the usual one to begin
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def unpack_run(header: Mapping[str, Any]) -> RunRequest:
         folder=Path(header["folder"]),
         output_format=header["output_format"],
         parameters=header["parameters"],
+        lowered=header["lowered"],
     )
 
 

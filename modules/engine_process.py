@@ -12,7 +12,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -34,9 +33,11 @@ from modules.engine_messages import (
     unpack,
     unpack_run,
 )
+from modules.ladder import NotEnoughMemory
 from modules.metadata import MetadataError, describe, encode_picture, encode_preview, read_picture
 from modules.observer import Observer
 from modules.outputs import OutputError, OutputExists, picture_path, write_once
+from modules.pace import PreviewPace
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob
 
@@ -45,15 +46,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PREVIEW_INTERVAL = 0.2  # seconds
 MAX_UNSAVED = 4  # pictures that may wait for the disk before sampling has to wait for it
 
 
 class PipelineLike(Protocol):
     """What makes pictures. Errors that are ``ValueError`` have a message fit for users."""
 
-    def run(self, jobs: Sequence[ImageJob], observer: Observer) -> None:
-        """Makes the pictures of the jobs, in order."""
+    def run(self, jobs: Sequence[ImageJob], observer: Observer, lowered: int = 0) -> None:
+        """Makes the pictures of the jobs, in order, beginning so many memory modes below the usual one."""
 
 
 Factory = Callable[[EngineConfig], PipelineLike]
@@ -90,7 +90,7 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
             pipeline = pipeline or factory(config)
             remaining = saver.save_kept(request)
             if remaining:
-                pipeline.run(remaining, observer)
+                pipeline.run(remaining, observer, request.lowered)
         except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happens, the task gets an answer
             message, broken = in_words(error)
         problem = saver.drain()
@@ -105,6 +105,8 @@ def in_words(error: Exception) -> tuple[str, bool]:
         log.info("task refused: %s", error)
         return str(error), False
     log.error("a task failed", exc_info=error)
+    if isinstance(error, NotEnoughMemory):
+        return str(error), True
     if ran_out(error):
         return "There is not enough memory for this picture. A smaller size needs less.", True
     return f"Something went wrong that should not have: {type(error).__name__}: {error}", True
@@ -258,16 +260,12 @@ class RunObserver:
         self._jobs = {job.index: job for job in request.jobs}
         self._open = [job.index for job in request.jobs]  # neither finished nor skipped
         self._current = self._open[0]
-        self._next_preview = 0.0
+        self._previews = PreviewPace()
 
     def progress(self, job: int, step: int, steps: int, text: str, preview: Callable[[], Picture] | None) -> None:
         """Reports a step, with a preview if the last one is old enough."""
         self._current = job
-        now = time.monotonic()
-        image = None
-        if preview is not None and self._jobs[job].preview and now >= self._next_preview:
-            image = preview()
-            self._next_preview = time.monotonic() + PREVIEW_INTERVAL
+        image = None if preview is None or not self._jobs[job].preview else self._previews.take(preview)
         self._courier.send(Progress(self._request.task_id, job, step, steps, text), image)
 
     def note(self, text: str) -> None:

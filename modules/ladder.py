@@ -16,15 +16,20 @@ from ldm_patched.modules.memory import Policy, ran_out
 
 log = logging.getLogger(__name__)
 
-Work = Literal["pair", "single", "decode"]
-"""What is computed: a step with both sides of guidance, a step with one, or the picture of the latent."""
+Work = Literal["load", "pair", "single", "decode"]
+"""What is done: models are loaded and texts encoded, or computed is a step with both sides of guidance, a step with
+one, or the picture of the latent."""
 
 P = TypeVar("P")
 
 
+class NotEnoughMemory(MemoryError):
+    """What does not fit by any means; the message is fit for the user's eyes."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """What is computed, and whether a GPU does it."""
+    """What is done, and whether a GPU does it."""
 
     work: Work
     on_gpu: bool
@@ -80,18 +85,18 @@ RUNGS: tuple[Rung, ...] = (
     ),
     Rung(
         _streamed,
-        frozenset({"pair", "single", "decode"}),
+        frozenset({"load", "pair", "single", "decode"}),
         "Memory ran out, so the model stays in main memory and is fetched piece by piece: the same picture, later.",
         spares_gpu=True,
     ),
     Rung(
         _in_eight_bits,
-        frozenset({"pair", "single", "decode"}),
+        frozenset({"load", "pair", "single", "decode"}),
         "Memory ran out, so the model is stored in 8 bits: half as large, and the picture differs slightly.",
     ),
     Rung(
         _on_the_processor,
-        frozenset({"pair", "single", "decode"}),
+        frozenset({"load", "pair", "single", "decode"}),
         "Memory ran out, so this picture is computed by the processor: that takes many times as long.",
         spares_gpu=True,
     ),
@@ -108,6 +113,21 @@ class Ladder:
         self._model: Hashable = None
         self._pixels = 0
         self._reached: list[tuple[int, Means]] = []
+        self._policy = policy
+        self._lowered = 0
+
+    def lower(self, times: int, on_gpu: bool, note: Callable[[str], None]) -> None:
+        """Let what follows begin so many memory modes below the one that was wished for.
+
+        on_gpu: whether a GPU computes in that one. note: is told what changes, if the last task began elsewhere.
+        """
+        if times == self._lowered:
+            return
+        self._lowered, self._reached, self.means = times, [], Means(self._policy)
+        for _ in range(times):
+            if (rung := self._climb(Stage("load", on_gpu))) is not None:
+                note(rung.sentence)
+        self._top, self._reached = self.means, []
 
     def begin(self, model: Hashable, pixels: int) -> None:
         """Take the means for a picture of so many pixels by a model: the last ones that one no larger has needed."""
@@ -144,6 +164,7 @@ class Ladder:
             changed = rung.change(self.means)
             if changed != self.means:
                 self.means = replace(changed, rungs=(*self.means.rungs, number))
-                self._reached.append((self._pixels, self.means))
+                # What is needed to load a model is needed for pictures of every size.
+                self._reached.append((0 if stage.work == "load" else self._pixels, self.means))
                 return rung
         return None

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ldm_patched.ldm.interposer import Interposer
+from ldm_patched.modules.bridge import INTERPOSER_FILE, load_interposer
 from ldm_patched.modules.conditioning import NUMBER_WIDTH, REFINER_NUMBERS
 from ldm_patched.modules.deltas import Patch
 from ldm_patched.modules.lora import LoraSpec, read_lora
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.parts import FileIdentity
 from ldm_patched.modules.patches import Patcher
-from ldm_patched.modules.sd import VAE, Checkpoint, Refiner, load_checkpoint, load_refiner, load_vae
+from ldm_patched.modules.sd import VAE, Checkpoint, Refiner, discard, load_checkpoint, load_refiner, load_vae
+from ldm_patched.modules.state_dict import WeightsError
 from ldm_patched.modules.text_cache import TextCache
 from modules.files import ModelFileError, ModelLibrary
 from modules.model_folders import ModelFolders
@@ -40,18 +43,36 @@ class Sources:
     checkpoint: FileIdentity
     refiner: FileIdentity | None
     vae: FileIdentity | None
+    interposer: FileIdentity | None
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Everything that a job computes with. LoRAs are merged into it and are no part of its spec."""
+    """Everything that a job computes with. LoRAs are merged into it and are no part of its spec.
+
+    A refiner of another family (SD 1.5) is a whole checkpoint: it has latents and texts of its own. interposer: goes
+    from the base's latents to that one's, if it is there. preview, refiner_preview: of what each of them makes.
+    """
 
     spec: ModelSpec
     sources: Sources
     checkpoint: Checkpoint
-    refiner: Refiner | None
+    refiner: Refiner | Checkpoint | None
     vae: VAE
     preview: Preview
+    refiner_preview: Preview
+    interposer: Interposer | None = None
+
+    @property
+    def painter(self) -> VAE:
+        """What makes the picture of a finished latent."""
+        return self.refiner.vae if isinstance(self.refiner, Checkpoint) else self.vae
+
+    def discard(self) -> None:
+        """Give back all memory at once, whoever still holds on to the models."""
+        for model in (self.checkpoint, self.refiner, self.vae):
+            if model is not None:
+                discard(model)
 
 
 Note = Callable[[str], None]
@@ -116,7 +137,7 @@ class Loader:
         """
         sources = self._sources(spec)
         found = [(path, strength) for name, strength in spec.loras if (path := self._lora(name, note)) is not None]
-        loaded = self._networks(replace(spec, loras=()), sources)
+        loaded = self._networks(replace(spec, loras=()), sources, note)
         said: list[str] = []
 
         def tell(sentence: str) -> None:
@@ -138,7 +159,7 @@ class Loader:
     def _load_refiner_loras(self, loaded: LoadedModel, found: Sequence[tuple[Path, float]], note: Note) -> None:
         """A second SDXL model takes those LoRAs that the base takes; for an SDXL refiner none are made."""
         refiner = loaded.refiner
-        if refiner is None or refiner.kind != "sdxl" or refiner.unet is loaded.checkpoint.unet:
+        if not isinstance(refiner, Refiner) or refiner.kind != "sdxl" or refiner.unet is loaded.checkpoint.unet:
             return
         if self._refiner_loras is None and found:
             patcher = Patcher.beside(loaded.checkpoint.clip, refiner.kind, refiner.unet)
@@ -157,9 +178,16 @@ class Loader:
             source("checkpoints", spec.checkpoint),
             source("checkpoints", spec.refiner) if spec.refiner else None,
             source("vae", spec.vae) if spec.vae else None,
+            self._interposer_file() if spec.refiner else None,
         )
 
-    def _networks(self, spec: ModelSpec, sources: Sources) -> LoadedModel:
+    def _interposer_file(self) -> FileIdentity | None:
+        try:
+            return FileIdentity.of(self._folders.previews / INTERPOSER_FILE)
+        except OSError:
+            return None
+
+    def _networks(self, spec: ModelSpec, sources: Sources, note: Note) -> LoadedModel:
         before = self._loaded
         if before is not None and (before.spec, before.sources) == (spec, sources):
             return before
@@ -179,15 +207,31 @@ class Loader:
         if sources.refiner == sources.checkpoint:
             refiner = _itself(checkpoint)
         elif sources.refiner is not None:
-            refiner = refiner or load_refiner(Path(sources.refiner.path), policy=self._policy)
+            refiner = refiner or load_refiner(Path(sources.refiner.path), cache=self._cache, policy=self._policy)
             _check_refiner(refiner, checkpoint, spec)
         else:
             refiner = None
         if vae is None:
             vae = checkpoint.vae if sources.vae is None else load_vae(Path(sources.vae.path), checkpoint.vae)
-        preview = preview_for(checkpoint.metadata, self._folders.previews, checkpoint.unet.device)
-        self._loaded = LoadedModel(spec, sources, checkpoint, refiner, vae, preview)
+        preview = second = self._preview(checkpoint)
+        interposer = None
+        if isinstance(refiner, Checkpoint):
+            second = self._preview(refiner)
+            interposer = self._interposer(sources.interposer, checkpoint, note)
+        self._loaded = LoadedModel(spec, sources, checkpoint, refiner, vae, preview, second, interposer)
         return self._loaded
+
+    def _preview(self, checkpoint: Checkpoint) -> Preview:
+        return preview_for(checkpoint.metadata, self._folders.previews, checkpoint.unet.device, checkpoint.kind)
+
+    def _interposer(self, source: FileIdentity | None, checkpoint: Checkpoint, note: Note) -> Interposer | None:
+        if source is None:
+            return None
+        try:
+            return load_interposer(Path(source.path), checkpoint.placement.device)
+        except WeightsError as error:
+            note(f"{error}. The refiner is given the picture instead of its latent.")
+            return None
 
     def _checkpoint(self, source: FileIdentity, spec: ModelSpec) -> Checkpoint:
         checkpoint = load_checkpoint(Path(source.path), cache=self._cache, policy=self._policy)
@@ -205,13 +249,15 @@ class Loader:
             return None
 
 
-def _check_refiner(refiner: Refiner, base: Checkpoint, spec: ModelSpec) -> None:
-    """Refuses, in words, what cannot go on with the base model's latents or read its texts."""
-    if "sd15" in (refiner.kind, base.kind):
+def _check_refiner(refiner: Refiner | Checkpoint, base: Checkpoint, spec: ModelSpec) -> None:
+    """Refuses, in words, what cannot go on with the base model's pictures or read its texts."""
+    if base.kind == "sd15":
         raise ModelError(
-            f"{spec.refiner} cannot refine pictures of {spec.checkpoint}: their latents differ. Choose an SDXL "
-            "refiner, or a second SDXL model."
+            f"{spec.checkpoint} is a Stable Diffusion 1.5 model, whose pictures no refiner takes over. Choose an SDXL "
+            "model as the base, or no refiner."
         )
+    if isinstance(refiner, Checkpoint):
+        return
     params, wanted = refiner.unet.params, base.unet.params
     pooled = base.clip.params["clip_g"]
     if refiner.kind == "sdxl_refiner":
@@ -229,4 +275,5 @@ def _check_refiner(refiner: Refiner, base: Checkpoint, spec: ModelSpec) -> None:
 
 
 def _itself(checkpoint: Checkpoint) -> Refiner:
-    return Refiner(checkpoint.kind, checkpoint.unet, checkpoint.prediction, checkpoint.zero_terminal_snr)
+    kind, unet, prediction = checkpoint.kind, checkpoint.unet, checkpoint.prediction
+    return Refiner(kind, unet, prediction, checkpoint.zero_terminal_snr, checkpoint.placement)

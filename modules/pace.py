@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 SMOOTHING = 0.15  # weight of the newest step once there are enough of them
 MEASURED_STEPS = 2  # before this many nothing is foretold
+PREVIEW_PAUSES = 0.2, 1.0  # seconds between two previews, at the least and at the most
+PREVIEW_SHARE = 0.03  # of the time that previews may take within these bounds
+
+P = TypeVar("P")
 
 
 class Pace:
@@ -82,3 +87,23 @@ class Pace:
         self._measured += steps
         weight = max(SMOOTHING, min(1.0, steps / self._measured))
         self._seconds_per_step += weight * (seconds - self._seconds_per_step)
+
+
+class PreviewPace:
+    """When the next preview is due: a few times a second, less often where previews are dear."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: gives seconds."""
+        self._clock = clock
+        self._due = 0.0
+
+    def take(self, preview: Callable[[], P]) -> P | None:
+        """The preview, if one is due."""
+        began = self._clock()
+        if began < self._due:
+            return None
+        made = preview()
+        ended = self._clock()
+        shortest, longest = PREVIEW_PAUSES
+        self._due = ended + min(longest, max(shortest, (ended - began) / PREVIEW_SHARE))
+        return made

@@ -82,7 +82,12 @@ class GenerationParameters(BaseModel):
     base_model: Annotated[str, ModelFile(label="Base Model", folder="checkpoints")] = BUILT_IN_MODEL
     refiner_model: Annotated[
         str,
-        ModelFile(label="Refiner", folder="checkpoints", none=NO_MODEL, hint="An SDXL refiner, or a second SDXL model"),
+        ModelFile(
+            label="Refiner",
+            folder="checkpoints",
+            none=NO_MODEL,
+            hint="An SDXL refiner, a second SDXL model, or an SD 1.5 one",
+        ),
     ] = NO_MODEL
     refiner_switch: Annotated[
         float,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 from modules.choices import MAX_SEED, NO_MODEL, OWN_VAE, parse_aspect_ratio
 from modules.parameters import LORA_ROWS, GenerationParameters
 from modules.performance import MODES
-from modules.prompts import NO_SOURCES, Sources, Wish, texts_of
+from modules.prompts import NO_SOURCES, Sources, Texts, Wish, texts_of
 
 SDXL_NATIVE = 1024
 SIZE_MULTIPLE = 8  # pixels per latent pixel of every VAE in use
@@ -77,12 +78,13 @@ def plan(
     facts: ModelFacts,
     sources: Sources = NO_SOURCES,
     note: Callable[[str], None] = lambda sentence: None,
+    drawn: Sequence[Texts] = (),
 ) -> list[ImageJob]:
     """The jobs of a task, in order of their index.
 
     Job i has seed ``image_seed + i`` modulo 2**63. ``sources`` are what the prompt may refer to; ``note`` is told in a
-    sentence what of that is not there. Raises ``PlanError`` when the seed has not been drawn yet: a plan must give the
-    same jobs each time it is made, also after a restart.
+    sentence what of that is not there. ``drawn`` are the texts of an earlier plan, which are used again. Raises
+    ``PlanError`` when the seed has not been drawn yet: a plan must give the same jobs each time it is made.
     """
     if parameters.image_seed < 0:
         raise PlanError("image_seed: a seed must be drawn before the plan is made")
@@ -101,7 +103,7 @@ def plan(
         (parameters.image_seed + (0 if advanced.disable_seed_increment else index)) % (MAX_SEED + 1)
         for index in range(parameters.image_number)
     ]
-    told = texts_of(wish_of(parameters), seeds, sources, note)
+    told = drawn or texts_of(wish_of(parameters), seeds, sources, note)
     return [
         ImageJob(
             index=index,
@@ -135,6 +137,25 @@ def plan(
             freeu=freeu if advanced.freeu_enabled else None,
         )
         for index, (seed, texts) in enumerate(zip(seeds, told, strict=True))
+    ]
+
+
+def pack_texts(jobs: Sequence[ImageJob]) -> str:
+    """What was drawn for jobs, as JSON."""
+    drawn = [Texts(positive=job.positive, negative=job.negative, loras=job.loras, styles=job.styles) for job in jobs]
+    return json.dumps([asdict(texts) for texts in drawn])
+
+
+def unpack_texts(packed: str) -> list[Texts]:
+    """The inverse of ``pack_texts``; nothing for an empty string."""
+    return [
+        Texts(
+            positive=tuple(texts["positive"]),
+            negative=tuple(texts["negative"]),
+            loras=tuple((name, weight) for name, weight in texts["loras"]),
+            styles=tuple(texts["styles"]),
+        )
+        for texts in json.loads(packed or "[]")
     ]
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from modules.events import FinalState, PictureRecord, TaskState
 
-SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY,
@@ -49,6 +48,12 @@ CREATE TABLE pictures (
     UNIQUE (task_id, idx)
 ) STRICT;
 """
+# Each brings the store from the version that is its index to the next one.
+STEPS = (
+    SCHEMA,
+    "ALTER TABLE tasks ADD COLUMN texts TEXT NOT NULL DEFAULT ''",  # JSON: what was drawn when the task was planned
+)
+SCHEMA_VERSION = len(STEPS)
 
 
 class StoreError(ValueError):
@@ -69,6 +74,7 @@ class TaskRecord:
     created: float
     engine_deaths: int
     app_deaths: int
+    texts: str
 
 
 class Store:
@@ -86,9 +92,10 @@ class Store:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 raise StoreError(f"The queue {path} was written by a newer version of Pinhole ({version}).")
-            if version == 0:
-                for statement in SCHEMA.split(";\n"):
+            for step in STEPS[version:]:
+                for statement in step.split(";\n"):
                     database.execute(statement)
+            if version < SCHEMA_VERSION:
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def close(self) -> None:
@@ -134,11 +141,15 @@ class Store:
         return changed > 0
 
     def requeue(self, task_id: str, home: str, states: Sequence[TaskState]) -> bool:
-        """Puts a task that is in one of ``states`` back to the end of the queue, forgetting its mishaps."""
+        """Puts a task that is in one of ``states`` back to the end of the queue, forgetting its mishaps.
+
+        One without any picture yet is planned anew: what it draws from may be what was wrong with it.
+        """
         with self._transaction("take the task") as database:
             changed = database.execute(
                 "UPDATE tasks SET state = 'waiting', home = ?, message = '', finished = NULL, engine_deaths = 0,"
-                " app_deaths = 0, position = (SELECT max(position) + 1 FROM tasks)"
+                " app_deaths = 0, position = (SELECT max(position) + 1 FROM tasks), texts ="
+                " CASE WHEN EXISTS (SELECT 1 FROM pictures WHERE task_id = tasks.id) THEN texts ELSE '' END"
                 f" WHERE id = ? AND state IN ({', '.join('?' * len(states))})",
                 (home, task_id, *states),
             ).rowcount
@@ -189,6 +200,11 @@ class Store:
                 )
                 database.execute(f"UPDATE tasks SET home = ? WHERE home = ? AND {unfinished}", (home, old))
         return dead
+
+    def keep_texts(self, task_id: str, texts: str) -> None:
+        """Keeps what was drawn when a task was planned, so that it goes on with that whenever it is resumed."""
+        with self._transaction("keep the texts") as database:
+            database.execute("UPDATE tasks SET texts = ? WHERE id = ?", (texts, task_id))
 
     def count_engine_death(self, task_id: str) -> int:
         """Notes that an engine died over this task; returns how many did since its last finished picture."""
@@ -310,7 +326,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _task(row: Mapping[str, Any]) -> TaskRecord:
-    names = ("id", "owner", "home", "parameters", "state", "message", "created", "engine_deaths", "app_deaths")
+    names = ("id", "owner", "home", "parameters", "state", "message", "created", "engine_deaths", "app_deaths", "texts")
     return TaskRecord(folder=Path(row["folder"]), **{name: row[name] for name in names})
 
 

@@ -17,7 +17,7 @@ from modules.files import ModelFiles, check_base_model
 from modules.outputs import picture_path, remove_leftovers
 from modules.pace import Pace
 from modules.parameters import GenerationParameters
-from modules.plan import ImageJob, plan
+from modules.plan import ImageJob, pack_texts, plan, unpack_texts
 from modules.prompts import Sources
 from modules.store import Store, StoreError, TaskRecord, picture_id
 
@@ -77,17 +77,21 @@ class TaskRunner:
         parameters = GenerationParameters.from_json(task.parameters)
         facts = self._models.facts(parameters.base_model)
         check_base_model(parameters.base_model, facts)
-        jobs = plan(parameters, facts, self._sources(), live.note)
+        jobs = plan(parameters, facts, self._sources(), live.note, unpack_texts(task.texts))
+        if not task.texts:
+            self._store.keep_texts(task.id, pack_texts(jobs))
         remove_leftovers(task.folder, task.id)
         if task.app_deaths >= MAX_APP_DEATHS:
             raise TaskFailed(f"Pinhole ended {task.app_deaths} times over this task: it is not tried again by itself.")
         kind = (parameters.base_model, jobs[0].width, jobs[0].height)
         todo = self._todo(task, parameters, jobs)
+        lowered = task.engine_deaths
         while todo and not live.stopping:
             live.channel.show(self._store.pictures(task.id))
             pace = Pace(len(jobs), len(jobs) - len(todo), self._overheads.get(kind, 0.0))
             live.channel.tell(pace.percent, f"Preparing picture {todo[0].index + 1} of {len(jobs)}")
-            request = RunRequest(task.id, tuple(todo), task.folder, parameters.advanced.output_format, task.parameters)
+            output_format = parameters.advanced.output_format
+            request = RunRequest(task.id, tuple(todo), task.folder, output_format, task.parameters, lowered)
             try:
                 engine.run(request, self._listener(live, engine, pace, jobs), lambda: live.wish)
             except EngineDied as death:
@@ -96,6 +100,7 @@ class TaskRunner:
                 todo = self._todo(task, parameters, jobs)
                 if todo and not live.stopping:
                     self._mourn(task, live, death, f"picture {todo[0].index + 1} of {len(jobs)}")
+                    lowered += 1
                 continue
             if live.trouble is not None:
                 raise live.trouble
@@ -117,7 +122,9 @@ class TaskRunner:
             )
         log.warning("%s", death)
         live.mishaps += 1
-        live.channel.note(f"{death} It is being started again; the task goes on at {place}.")
+        live.channel.note(
+            f"{death} It is being started again in the next lower memory mode; the task goes on at {place}."
+        )
 
     def _todo(self, task: TaskRecord, parameters: GenerationParameters, jobs: Sequence[ImageJob]) -> list[ImageJob]:
         """The jobs that are not settled.

@@ -22,13 +22,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("entry.py",),
     ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py", "modules/encode.py"),
     ("modules/async_worker.py", "modules/task_run.py", "modules/engines.py", "modules/store.py"),
-    ("modules/pipeline.py", "modules/loaded.py", "modules/previews.py", "modules/engine_process.py"),
+    (
+        "modules/pipeline.py", "modules/prepare.py", "modules/run.py", "modules/loaded.py", "modules/previews.py",
+        "modules/engine_process.py",
+    ),
     ("modules/",),
     ("ldm_patched/modules/",),
     ("ldm_patched/k_diffusion/",),
     ("ldm_patched/ldm/",),
-)
-_TORCH = ("ldm_patched/", "modules/pipeline.py", "modules/previews.py", "training/", "benchmarks/", "tests/")
+)  # fmt: skip
+_TORCH = (
+    "ldm_patched/", "modules/pipeline.py", "modules/prepare.py", "modules/run.py", "modules/previews.py", "training/",
+    "benchmarks/", "tests/",
+)  # fmt: skip
 _PAGE = ("webui.py", "modules/ui/", "modules/api/", "benchmarks/", "tests/")
 _REFERENCES = ("benchmarks/", "tests/", "training/")
 OWNERS: Mapping[str, tuple[str, ...]] = {

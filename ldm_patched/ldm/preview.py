@@ -25,5 +25,5 @@ class PreviewDecoder(nn.Module):
         h = F.interpolate(x0, scale_factor=2.0, mode="nearest")
         h = F.pad(h, (_BORDER,) * 4)
         for conv in self.children():
-            h = F.leaky_relu(conv(h), 0.1)
+            h = F.leaky_relu_(conv(h), 0.1)
         return h

@@ -66,6 +66,7 @@ _WORKERS = 4
 """Threads that copy tensors out of the file: copying waits for memory pages more than it computes."""
 
 Network = TypeVar("Network", bound=nn.Module)
+Opened = tuple[TensorFile, Detection, Skeleton, Placement]
 
 
 class CLIP:
@@ -180,13 +181,17 @@ def load_checkpoint(
     encoded texts beyond this process. Raises WeightsError with a message that names the file, what it looks like and
     what was expected, and DeviceError for a policy that this machine cannot follow.
     """
-    file, found, skeleton, placement = _open(path, placement, policy)
+    return _whole(_open(path, placement, policy), cache)
+
+
+def _whole(opened: Opened, cache: TextCache | None) -> Checkpoint:
+    file, found, skeleton, placement = opened
     unet = _load_unet(skeleton.unet, file, placement)
     clip = CLIP(
         lambda: SDXLClip(_load_towers(file, found, skeleton, placement)),
         {part_of(tower.params): tower.params for tower in found.towers},
         placement.device,
-        (FileIdentity.of(path), str(placement.towers), placement.towers_compute.type, ENCODING),
+        (FileIdentity.of(file.path), str(placement.towers), placement.towers_compute.type, ENCODING),
         cache,
         placement.towers_compute,
     )
@@ -214,9 +219,16 @@ class Refiner:
     placement: Placement | None = None
 
 
-def load_refiner(path: Path, placement: Placement | None = None, policy: Policy = AUTOMATIC) -> Refiner:
-    """Load the UNet of a checkpoint and leave everything else in the file. See `load_checkpoint`."""
-    file, found, skeleton, placement = _open(path, placement, policy)
+def load_refiner(
+    path: Path, placement: Placement | None = None, cache: TextCache | None = None, policy: Policy = AUTOMATIC
+) -> Checkpoint | Refiner:
+    """Load the UNet of a checkpoint and leave everything else in the file. See `load_checkpoint`.
+
+    One of SD 1.5 is loaded whole: neither the texts nor the latents of another family are its own.
+    """
+    opened = file, found, skeleton, placement = _open(path, placement, policy)
+    if found.kind == "sd15":
+        return _whole(opened, cache)
     unet = _load_unet(skeleton.unet, file, placement)
     return Refiner(found.kind, unet, found.prediction, found.zero_terminal_snr, placement)
 
@@ -229,9 +241,9 @@ def at_work(model: Checkpoint | Refiner) -> AbstractContextManager[None]:
     return visiting([model.unet], placement.device)
 
 
-def discard(model: Checkpoint | Refiner) -> None:
+def discard(model: Checkpoint | Refiner | VAE) -> None:
     """Give back the memory of a model's networks at once, whoever still holds them. They can compute nothing more."""
-    networks: list[nn.Module] = [model.unet]
+    networks: list[nn.Module] = [model.model if isinstance(model, VAE) else model.unet]
     if isinstance(model, Checkpoint):
         networks.append(model.vae.model)
         networks += [tower.model for tower in model.clip.encoder.towers] if model.clip.loaded else []
@@ -269,7 +281,7 @@ def load_vae(path: Path, like: VAE) -> VAE:
     return VAE(_fill(model, file, prefix, dict, (weight.device, weight.dtype)), like.scale, like.computes)
 
 
-def _open(path: Path, placement: Placement | None, policy: Policy) -> tuple[TensorFile, Detection, Skeleton, Placement]:
+def _open(path: Path, placement: Placement | None, policy: Policy) -> Opened:
     """A checkpoint's file, what it is, its networks without weights, and where those will live."""
     file = TensorFile(path)
     shapes = {name: info.shape for name, info in file.infos.items()}

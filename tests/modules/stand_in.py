@@ -38,7 +38,9 @@ class StandIn:
 
     config: EngineConfig
 
-    def run(self, jobs: Sequence[ImageJob], observer: Observer) -> None:
+    def run(self, jobs: Sequence[ImageJob], observer: Observer, lowered: int = 0) -> None:
+        if lowered:
+            observer.note(f"lowered={lowered}")
         for job in jobs:
             if not self._make(job, observer):
                 return

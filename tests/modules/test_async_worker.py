@@ -226,10 +226,29 @@ def test_an_engine_killed_mid_run_is_started_again_and_the_task_resumed(worker: 
     told = until(events, lambda event: isinstance(event, Preview) and event.note != "")
     assert isinstance(told, Preview)
     assert "killed (signal 9)" in told.note and "goes on at picture 2 of 3" in told.note
+    assert "in the next lower memory mode" in told.note
     finish = list(events)[-1]
-    assert isinstance(finish, Finish) and finish.message == "The engine had to be started again once during this task."
+    assert isinstance(finish, Finish)
+    assert finish.message == "The engine had to be started again once during this task. lowered=1"
     assert_complete(finish, parameters)
     assert engine_of() != before
+    assert end_of(worker, worker.submit(task())).message == "", "the next task is done as usual"
+
+
+def test_a_task_that_goes_on_is_told_what_was_drawn_for_it(worker: AsyncWorker, settings: Settings) -> None:
+    """Also when the list it was drawn from has changed meanwhile."""
+    settings.wildcards.mkdir()
+    (settings.wildcards / "colour.txt").write_text("red\n")
+    task_id = worker.submit(task("pace=0.1 __colour__", pictures=3))
+    events = worker.follow(task_id)
+    until(events, at_picture(2))
+    (settings.wildcards / "colour.txt").write_text("blue\n")
+    worker.stop(task_id)
+    assert end_of(worker, task_id).state == "stopped" and worker.retry(task_id)
+    told = [picture.facts["job"]["positive"] for picture in end_of(worker, task_id).pictures]
+    assert told == [["pace=0.1 red"]] * 3
+    fresh = end_of(worker, worker.submit(task("pace=0.001 __colour__", pictures=1)))
+    assert fresh.pictures[0].facts["job"]["positive"] == ["pace=0.001 blue"]
 
 
 def test_an_engine_killed_while_idle_is_started_again_silently(worker: AsyncWorker) -> None:

@@ -12,16 +12,23 @@ import pytest
 import torch
 
 import modules.ladder
+import modules.loaded
 import modules.pipeline
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.quantised import EightBit
+from ldm_patched.modules.sd import Checkpoint
 from ldm_patched.modules.streaming import BUFFERS, _blocks, _text_projections
-from modules.ladder import RUNGS, Ladder, Means, Stage
+from modules.engine_process import in_words
+from modules.ladder import RUNGS, Ladder, Means, NotEnoughMemory, Stage
 from modules.loaded import LoadedModel
 from modules.model_folders import ModelFolders
+from modules.parameters import BUILT_IN_MODEL
 from modules.pipeline import Pipeline
+from modules.run import sample_latent
 from tests.ldm_patched.limited_device import Device
-from tests.modules.test_pipeline import MODELS, Watcher, jobs, run
+from tests.modules.test_pipeline import MODELS, Watcher, jobs, run, several
+
+__all__ = ["several"]
 
 APART, TILED, STREAMED, EIGHT_BIT, PROCESSOR = RUNGS
 
@@ -88,7 +95,7 @@ def needed() -> list[int]:
     most = []
     for means in STEPS:
         with pytest.MonkeyPatch.context() as patch:
-            used = on_device(patch, "_sample", None)
+            used = on_device(patch, "sample_latent", None)
             picture_with(means, **BIG)
             most += used
     return most
@@ -107,7 +114,7 @@ def test_sampling_goes_down_until_it_fits(needed: list[int], monkeypatch: pytest
     means = STEPS[rung] if rung < len(STEPS) else Means(Policy(mode="cpu", eight_bit=True), apart=True)
     expected = picture_with(means, **BIG)
     watcher = Incurious()
-    on_device(monkeypatch, "_sample", limit, watcher.notes)
+    on_device(monkeypatch, "sample_latent", limit, watcher.notes)
     pipeline = Pipeline(ModelFolders.under(MODELS))
     run(pipeline, jobs(2, steps=2, **BIG), watcher)
     assert watcher.notes == [each.sentence for each in (APART, STREAMED, EIGHT_BIT, PROCESSOR)[:rung]]
@@ -127,14 +134,14 @@ def test_what_is_exact_is_exact() -> None:
 
 def test_decoding_goes_on_from_the_finished_latent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        whole = on_device(patch, "_decode", None)
+        whole = on_device(patch, "decode", None)
         plain = picture_with(Means(AUTOMATIC), **BIG)
     with pytest.MonkeyPatch.context() as patch:
-        tiles = on_device(patch, "_decode", None)
+        tiles = on_device(patch, "decode", None)
         tiled = picture_with(Means(AUTOMATIC, tiled=True), **BIG)
     assert tiles[0] < 0.7 * whole[0], "16 of 32 latent pixels a side are a third of the area"
-    sampled = on_device(monkeypatch, "_sample", None)
-    on_device(monkeypatch, "_decode", tiles[0])
+    sampled = on_device(monkeypatch, "sample_latent", None)
+    on_device(monkeypatch, "decode", tiles[0])
     seen = run(Pipeline(ModelFolders.under(MODELS)), jobs(steps=2, **BIG))
     assert len(sampled) == 1, "nothing is sampled twice"
     assert seen.notes == [TILED.sentence]
@@ -147,14 +154,14 @@ def test_a_smaller_picture_is_not_made_with_a_larger_ones_means(monkeypatch: pyt
     """So the same job gives the same bytes, whatever was made before it."""
     small = {"width": 64, "height": 64}
     expected = picture_with(Means(AUTOMATIC), **small)
-    real: Callable[..., Any] = modules.pipeline._sample
+    real: Callable[..., Any] = sample_latent
 
     def sample(loaded: LoadedModel, prepared: Any, *arguments: Any) -> Any:
         if prepared.job.width > 64 and not loaded.checkpoint.placement.eight_bit:
             raise torch.OutOfMemoryError("too large")
         return real(loaded, prepared, *arguments)
 
-    monkeypatch.setattr(modules.pipeline, "_sample", sample)
+    monkeypatch.setattr(modules.pipeline, "sample_latent", sample)
     pipeline = Pipeline(ModelFolders.under(MODELS))
     seen = run(pipeline, jobs(steps=2))
     assert seen.notes[-1] == EIGHT_BIT.sentence
@@ -165,12 +172,86 @@ def test_a_smaller_picture_is_not_made_with_a_larger_ones_means(monkeypatch: pyt
 
 
 def test_where_no_rung_is_left_the_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_device(monkeypatch, "_sample", 1000)
+    on_device(monkeypatch, "sample_latent", 1000)
     watcher = Watcher()
     with pytest.raises(torch.OutOfMemoryError):
         run(Pipeline(ModelFolders.under(MODELS)), jobs(steps=2), watcher)
     assert watcher.notes == [APART.sentence, EIGHT_BIT.sentence], "a processor has no GPU to spare"
     assert watcher.pictures == {}
+
+
+def out_of_memory_unless_in_eight_bits(patch: pytest.MonkeyPatch, module: Any, stage: str, wanted: bool) -> None:
+    """Let a stage run out of memory, unless it may have eight bits and they are `wanted`."""
+    real = getattr(module, stage)
+
+    def limited(*arguments: Any, **keywords: Any) -> Any:
+        policy = keywords.get("policy") or Policy(eight_bit=arguments[0].checkpoint.placement.eight_bit)
+        if not (policy.eight_bit and wanted):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(*arguments, **keywords)
+
+    patch.setattr(module, stage, limited)
+
+
+@pytest.mark.parametrize(("module", "stage"), [(modules.loaded, "load_checkpoint"), (modules.pipeline, "prepare")])
+def test_loading_and_encoding_climb_too(monkeypatch: pytest.MonkeyPatch, module: Any, stage: str) -> None:
+    expected = picture_with(Means(Policy(eight_bit=True)))
+    pipeline = Pipeline(ModelFolders.under(MODELS))
+    with monkeypatch.context() as patch:
+        out_of_memory_unless_in_eight_bits(patch, module, stage, wanted=True)
+        seen = run(pipeline, jobs(2, steps=2), Incurious())
+        assert seen.notes == [EIGHT_BIT.sentence], "what helps a picture only is not tried"
+        assert np.array_equal(seen.pictures[0], expected)
+        small = run(pipeline, jobs(steps=2, width=64), Incurious())
+        assert small.notes == [], "a model that does not fit does so for no picture"
+    with monkeypatch.context() as patch:
+        out_of_memory_unless_in_eight_bits(patch, module, stage, wanted=False)
+        with pytest.raises(NotEnoughMemory) as raised:
+            run(Pipeline(ModelFolders.under(MODELS)), jobs(steps=2))
+    told, broken = in_words(raised.value)
+    assert (
+        told == f"There is not enough memory to load {BUILT_IN_MODEL}. Close other programs, or choose a smaller model."
+    )
+    assert broken
+
+
+def test_the_next_rung_gives_back_all_models(several: ModelFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a VAE that was chosen by itself, and a refiner of another family."""
+    real: Callable[..., Any] = sample_latent
+    before: list[LoadedModel] = []
+
+    def sample(loaded: LoadedModel, *arguments: Any) -> Any:
+        if not loaded.checkpoint.placement.eight_bit:
+            before.append(loaded)
+            raise torch.OutOfMemoryError("too large")
+        return real(loaded, *arguments)
+
+    monkeypatch.setattr(modules.pipeline, "sample_latent", sample)
+    wanted = jobs(steps=2, vae="second.safetensors", refiner="sd15.safetensors", switch=1)
+    assert run(Pipeline(several), wanted).pictures.keys() == {0}
+    loaded = before[0]
+    assert isinstance(loaded.refiner, Checkpoint) and loaded.vae is not loaded.checkpoint.vae
+    networks = (loaded.checkpoint.unet, loaded.vae.model, loaded.refiner.unet, loaded.refiner.vae.model)
+    assert [sum(each.numel() for each in network.parameters()) for network in networks] == [0, 0, 0, 0]
+
+
+def test_after_the_engine_died_a_task_begins_one_mode_lower() -> None:
+    expected = picture_with(Means(Policy(eight_bit=True)))
+    pipeline = Pipeline(ModelFolders.under(MODELS))
+    plain, lower, watcher = run(pipeline, jobs(steps=2)), Incurious(), Incurious()
+    pipeline.run(jobs(steps=2), lower, 1)
+    assert lower.notes == [EIGHT_BIT.sentence] and np.array_equal(lower.pictures[0], expected)
+    pipeline.run(jobs(steps=2), watcher)
+    assert watcher.notes == [] and np.array_equal(watcher.pictures[0], plain.pictures[0]), "the next task is as ever"
+
+
+def test_on_a_gpu_the_next_lower_mode_fetches_the_model() -> None:
+    ladder, notes = Ladder(AUTOMATIC), list[str]()
+    for times, policy in ((1, Policy("no-vram")), (2, Policy("no-vram", eight_bit=True)), (0, AUTOMATIC)):
+        ladder.lower(times, True, notes.append)
+        ladder.begin("model", 100)
+        assert ladder.means.policy == policy
+    assert notes == [STREAMED.sentence, STREAMED.sentence, EIGHT_BIT.sentence]
 
 
 def test_other_errors_are_no_reason_to_climb() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from modules.model_folders import ModelFolders
+from modules.parameters import BUILT_IN_MODEL
 from modules.pipeline import Pipeline
-from tests.modules.test_pipeline import MODELS, jobs, run, some_lora
+from tests.modules.test_pipeline import MODELS, jobs, run, several, some_lora
+
+__all__ = ["several"]
 
 LORA = "a.safetensors"
 EIGHT_BIT = Policy(eight_bit=True)
@@ -59,6 +63,46 @@ def test_eight_bits_are_near(folders: ModelFolders) -> None:
     exact, stored = (run(Pipeline(folders, policy=each), wanted).pictures[0] for each in (AUTOMATIC, EIGHT_BIT))
     difference = abs(exact.astype(int) - stored.astype(int))
     assert 0 < float(difference.mean()) < 2
+
+
+class Visit:
+    """Stands for the move of a UNet to where it computes, and back."""
+
+    def __init__(self, model: Any, log: list[str]) -> None:
+        self._name = model.kind
+        self._log = log
+
+    def __enter__(self) -> None:
+        self._log.append(f"+{self._name}")
+
+    def __exit__(self, *_: object) -> None:
+        self._log.append(f"-{self._name}")
+
+
+@pytest.mark.parametrize(
+    ("refiner", "method", "moves"),
+    [
+        ("refiner.safetensors", "joint", ["+sdxl", "-sdxl", "+sdxl_refiner", "-sdxl_refiner"]),
+        ("refiner.safetensors", "separate", ["+sdxl", "-sdxl", "+sdxl_refiner", "-sdxl_refiner"]),
+        ("sd15.safetensors", "vae", ["+sdxl", "-sdxl", "+sd15", "-sd15"]),
+        (BUILT_IN_MODEL, "joint", ["+sdxl", "-sdxl"]),
+    ],
+)
+def test_one_unet_at_a_time_is_where_it_computes(
+    several: ModelFolders, monkeypatch: pytest.MonkeyPatch, refiner: str, method: str, moves: list[str]
+) -> None:
+    log: list[str] = []
+    monkeypatch.setattr("ldm_patched.modules.turns.at_work", lambda model: Visit(model, log))
+    run(Pipeline(several), jobs(steps=2, refiner=refiner, switch=1, swap_method=method, sampler="euler"))
+    assert log == moves
+
+
+def test_a_unet_that_leaves_has_a_place_also_where_it_refines_itself(several: ModelFolders) -> None:
+    pipeline = Pipeline(several, policy=Policy(offload=True))
+    run(pipeline, jobs(steps=2, refiner=BUILT_IN_MODEL, switch=1))
+    loaded = pipeline.loaded
+    assert loaded is not None and loaded.refiner is not None
+    assert loaded.refiner.placement == loaded.checkpoint.placement
 
 
 def test_a_wish_for_threads_is_heard(folders: ModelFolders, monkeypatch: pytest.MonkeyPatch) -> None:

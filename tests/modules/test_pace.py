@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modules.pace import Pace
+from modules.pace import Pace, PreviewPace
 
 
 class Clock:
@@ -61,3 +61,23 @@ def test_one_slow_step_does_not_make_the_time_jump() -> None:
         clock.now += 10 if step == 50 else 1
         pace.step(0, step, 100)
     assert pace.eta is not None and 50 <= pace.eta < 150
+
+
+def test_previews_come_a_few_times_a_second_and_less_often_where_they_are_dear() -> None:
+    def made_in_ten_seconds(cost: float) -> int:
+        now = [0.0]
+
+        def preview() -> str:
+            now[0] += cost
+            return "preview"
+
+        pace, made = PreviewPace(lambda: now[0]), 0
+        while now[0] < 10:
+            made += pace.take(preview) is not None
+            now[0] += 0.01
+        return made
+
+    counts = [made_in_ten_seconds(cost) for cost in (0.0, 0.005, 0.015, 0.2)]
+    assert 45 <= counts[1] <= counts[0] <= 51
+    assert 17 <= counts[2] <= 20, "3 % of the time"
+    assert 8 <= counts[3] <= 9, "one a second all the same"

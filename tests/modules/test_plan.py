@@ -11,7 +11,7 @@ import pytest
 from modules.choices import ASPECT_RATIOS, MAX_SEED
 from modules.engine_messages import RunRequest, pack_run, unpack, unpack_run
 from modules.parameters import GenerationParameters
-from modules.plan import ImageJob, ModelFacts, PlanError, picture_size, plan
+from modules.plan import ImageJob, ModelFacts, PlanError, pack_texts, picture_size, plan, unpack_texts
 from modules.prompts import clean, lines_of
 
 SDXL, MINI, SD15 = ModelFacts(1024), ModelFacts(256), ModelFacts(512, "sd15")
@@ -100,3 +100,11 @@ def test_cleaning() -> None:
     assert clean("  ,. a   cat,, ") == "a cat"
     assert lines_of("\n,\n") == ("",)
     assert lines_of("a\r\nb\u2028c") == ("a", "b", "c")
+
+
+def test_texts_that_were_drawn_are_used_again() -> None:
+    values: dict[str, Any] = {"image_seed": 5, "prompt": "a [[red, blue]] cat", "image_number": 2}
+    drawn = jobs(**values)
+    other = GenerationParameters.from_mapping(values | {"prompt": "a [[green, grey]] dog"})
+    assert plan(other, MINI, drawn=unpack_texts(pack_texts(drawn))) == drawn
+    assert unpack_texts("") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from modules.events import PictureRecord
 from modules.locks import Alive, is_alive
-from modules.store import Store, StoreError, picture_id
+from modules.store import SCHEMA, Store, StoreError, picture_id
 
 CLAIMER = """
 import sys
@@ -50,6 +51,33 @@ def picture(task_id: str, index: int) -> PictureRecord:
 
 def order(store: Store) -> list[str]:
     return [task.id for task in store.waiting("home")]
+
+
+def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "pinhole.sqlite3"
+    with sqlite3.connect(path) as old:
+        old.executescript(f"{SCHEMA}; PRAGMA user_version = 1;")
+        row = "('a', 'me', 'home', '{}', '/pictures', 'waiting', 1, 1)"
+        old.execute(f"INSERT INTO tasks (id, owner, home, parameters, folder, state, position, created) VALUES {row}")
+    old.close()
+    for _ in range(2):
+        store = Store(path)
+        task = store.task("a")
+        assert task is not None and task.texts == ""
+        store.close()
+
+
+def test_what_was_drawn_stays_with_the_task_unless_nothing_came_of_it(store: Store) -> None:
+    add(store, "a", "b")
+    for name in ("a", "b"):
+        store.claim("home")
+        store.keep_texts(name, "[drawn]")
+        store.finish(name, "stopped")
+    store.add_picture(picture("a", 0))
+    for name, kept in (("a", "[drawn]"), ("b", "")):
+        assert store.requeue(name, "home", ("stopped",))
+        task = store.task(name)
+        assert task is not None and task.texts == kept
 
 
 def test_a_task_s_life(store: Store) -> None:
