@@ -19,7 +19,7 @@ SCHEDULERS: tuple[str, ...] = (
     "tcd", "edm_playground_v2.5",
 )  # fmt: skip
 
-REFINER_SWAP_METHODS: tuple[str, ...] = ("joint", "separate")
+REFINER_SWAP_METHODS: tuple[str, ...] = ("joint", "separate", "vae")
 
 NO_MODEL = "None"
 """What stands for no refiner, and for no LoRA."""

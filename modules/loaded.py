@@ -68,6 +68,12 @@ class LoadedModel:
         """What makes the picture of a finished latent."""
         return self.refiner.vae if isinstance(self.refiner, Checkpoint) else self.vae
 
+    @property
+    def encoded(self) -> int:
+        """How many texts the text encoders have encoded so far."""
+        own = self.refiner.clip.encoded if isinstance(self.refiner, Checkpoint) else 0
+        return self.checkpoint.clip.encoded + own
+
     def discard(self) -> None:
         """Give back all memory at once, whoever still holds on to the models."""
         for model in (self.checkpoint, self.refiner, self.vae):

@@ -109,12 +109,12 @@ class Pipeline:
         for _, group in groupby(jobs, key=models_of):
             batch = list(group)
             loaded = self._load(batch[0], observer)
-            before += loaded.checkpoint.clip.encoded
+            before += loaded.encoded
             for job in batch:
                 self._prepare(loaded, job, observer)
                 if self._texts is not None and self._texts.trouble:
                     raise PipelineError(f"{self._texts.trouble} Make room there and start again: what is kept stays.")
-            after += loaded.checkpoint.clip.encoded
+            after += loaded.encoded
         return after - before
 
     def _prepare(self, loaded: LoadedModel, job: ImageJob, observer: Observer) -> PreparedJob:

@@ -14,6 +14,8 @@ import torch
 import modules.ladder
 import modules.loaded
 import modules.pipeline
+import modules.run
+from ldm_patched.modules.bridge import cross
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.quantised import EightBit
 from ldm_patched.modules.sd import Checkpoint
@@ -233,6 +235,24 @@ def test_the_next_rung_gives_back_all_models(several: ModelFolders, monkeypatch:
     assert isinstance(loaded.refiner, Checkpoint) and loaded.vae is not loaded.checkpoint.vae
     networks = (loaded.checkpoint.unet, loaded.vae.model, loaded.refiner.unet, loaded.refiner.vae.model)
     assert [sum(each.numel() for each in network.parameters()) for network in networks] == [0, 0, 0, 0]
+
+
+def test_the_way_to_another_family_s_latents_goes_on_from_the_base_s_picture(
+    several: ModelFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles: list[int | None] = []
+    watcher = Incurious()
+
+    def limited(latent: Any, source: Any, target: Any, seed: int, interposer: Any, tile: int | None) -> Any:
+        tiles.append(tile)
+        if tile is None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return cross(latent, source, target, seed, interposer, tile)
+
+    monkeypatch.setattr(modules.run, "cross", limited)
+    run(Pipeline(several), jobs(steps=4, refiner="sd15.safetensors", switch=3, swap_method="vae", **BIG), watcher)
+    assert watcher.notes == [TILED.sentence] and tiles[0] is None and len(tiles) == 2
+    assert [step for step in watcher.steps if step == (0, 1)] == [(0, 1)], "the base's part is not made again"
 
 
 def test_after_the_engine_died_a_task_begins_one_mode_lower() -> None:

@@ -42,6 +42,7 @@ def jobs(facts: ModelFacts = MINI, **values: Any) -> list[ImageJob]:
         ({"refiner_model": "r", "refiner_switch": 0.5}, MINI, {"switch": 15}),
         ({"refiner_model": "r", "advanced.overwrite_switch": 99}, MINI, {"switch": 30}),
         ({"refiner_switch": 0.5, "advanced.overwrite_switch": 3}, MINI, {"refiner": "", "switch": 30}),
+        ({"refiner_model": "r", "advanced.refiner_swap_method": "vae"}, MINI, {"refiner": "r", "swap_method": "vae"}),
         ({"advanced.vae_name": "v"}, MINI, {"vae": "v"}),
         ({}, MINI, {"vae": "", "loras": (), "freeu": None, "guidance_rescale": 0.0}),
         ({"advanced.freeu_enabled": True}, MINI, {"freeu": (1.01, 1.02, 0.99, 0.95)}),
