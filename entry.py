@@ -3,6 +3,7 @@
     python entry.py [flags]                    the page in the browser; --help lists the flags
     python entry.py generate --prompt "..."    a picture without the page
     python entry.py encode FILE                prompts are encoded ahead of time
+    python entry.py download PRESET            the models a preset names are fetched
     python entry.py test [pytest arguments]    every check the project has
 
 The first lines are written so that the oldest Python can read them and say what is wrong; hence no annotations here.
@@ -28,7 +29,7 @@ def main(argv):  # noqa: ANN001, ANN201
     # type: (list[str]) -> int
     """Run the command line `argv` (without the program's name) and return the exit code."""
     command = argv[0] if argv else ""
-    if argv and command not in ("test", "generate", "encode"):
+    if argv and command not in ("test", "generate", "encode", "download"):
         from modules import flags
 
         flags.parser().parse_args(argv)  # --help, and a misspelt flag, take no environment
@@ -52,6 +53,10 @@ def main(argv):  # noqa: ANN001, ANN201
         from modules import encode
 
         return encode.main(argv[1:])
+    if command == "download":
+        from modules import download
+
+        return download.main(argv[1:])
     return open_page(argv)
 
 

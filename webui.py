@@ -21,12 +21,15 @@ from typing import Any
 
 import gradio as gr
 
+from modules.api import download_routes
 from modules.api.front import owner_of
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
 from modules.controls import ModelFile, Names
+from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
+from modules.flags import address_of
 from modules.parameters import (
     BUILT_IN_MODEL,
     GenerationParameters,
@@ -220,7 +223,7 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
     page = gr.Blocks(title="Pinhole", analytics_enabled=False, fill_width=True)
     with page:
         notes = (*start.notes, *handlers.settings.notes, *read_styles(handlers.settings.styles).notes)
-        note = header.build(note_html(notes))
+        note, fetched = header.build(note_html(notes), assets)
         with gr.Row(elem_id="main"):
             with gr.Column(elem_id="left", scale=1):
                 stage = canvas.build(assets)
@@ -236,9 +239,11 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
                     advanced_tab.build(panel)
         _wire_tasks(handlers, page, panel, stage, bar)
         _wire_form(handlers, page, panel, note, tab, start.preset)
+        fetched.wire(tab.preset, panel.ctrls(), note, handlers.preset_chosen, EVENT)
         shelves = [leaf.path for leaf in leaves() if isinstance(leaf.control, ModelFile)]
         chosen = [panel.get(path) for path in shelves]
-        files.refresh.click(partial(handlers.files_listed, shelves), chosen, chosen, **EVENT)
+        for button in (files.refresh, fetched.refresh):
+            button.click(partial(handlers.files_listed, shelves), chosen, chosen, **EVENT)
     return page
 
 
@@ -299,12 +304,7 @@ def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTM
 
 
 def _wire_form(
-    handlers: Handlers,
-    page: gr.Blocks,
-    panel: Panel,
-    note: gr.HTML,
-    tab: settings_tab.SettingsTab,
-    preset: str,
+    handlers: Handlers, page: gr.Blocks, panel: Panel, note: gr.HTML, tab: settings_tab.SettingsTab, preset: str
 ) -> None:
     """Presets, the model's sizes, the seed's switch, and the memory of the form in the browser."""
     ctrls = panel.ctrls()
@@ -338,9 +338,13 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     give_gradio_a_folder(settings.data / "gradio")
     worker = worker or create_worker(settings)
     looked_at = threading.Event()
-    handlers = Handlers(settings, ModelLibrary(settings.models), worker, looked_at.set)
+    library = ModelLibrary(settings.models)
+    downloads = Downloads(settings, library)
+    routes = router(worker.picture)
+    routes.include_router(download_routes.router(downloads))
     assets = assets_address()
-    app = application(build_ui(handlers, assets), theme(), router(worker.picture), head(assets), settings.host)
+    page = build_ui(Handlers(settings, library, worker, looked_at.set), assets)
+    app = application(page, theme(), routes, head(assets), settings.host)
     address = address_of(door)
 
     def start_engine() -> None:
@@ -360,6 +364,7 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
             Server(app, ready).run(sockets=[door])
         sys.stdout.write("\nPinhole is ending. What is not finished goes on at the next start.\n")
     finally:
+        downloads.close()
         worker.close()
 
 
@@ -384,13 +389,6 @@ def main(settings: Settings, door: socket.socket) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
-
-
-def address_of(door: socket.socket) -> str:
-    """The address to open; a server that listens everywhere is opened on this machine."""
-    host, port = door.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{port}/"
 
 
 def give_gradio_a_folder(folder: Path) -> None:

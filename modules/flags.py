@@ -27,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
         prog="entry.py",
         description="Pinhole turns a sentence into a picture. Without flags it opens its page.",
         epilog='entry.py generate --prompt "..." makes pictures without the page, entry.py encode FILE encodes '
-        "prompts ahead of time, entry.py test runs every check; entry.py generate --help says more.",
+        "prompts ahead of time, entry.py download PRESET fetches its models, entry.py test runs every check; "
+        "entry.py generate --help says more.",
     )
     made.add_argument("--port", type=int, metavar="N", help="the port of the page (without it: 7865 or the next free)")
     made.add_argument("--preset", metavar="NAME", help="the preset to start with (a file in the presets folder)")
@@ -39,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     browser.add_argument(
         "--disable-in-browser", dest="in_browser", action="store_false", default=None, help="do not open the page"
     )
+    made.add_argument(
+        "--disable-preset-download", dest="preset_downloads", action="store_false", default=None,
+        help="what a preset names and is not there cannot be fetched from the page",
+    )  # fmt: skip
+    made.add_argument("--hf-mirror", dest="hf_mirror", metavar="URL", help="fetch from there, not from huggingface.co")
     add_memory_flags(made)
     return made
 
@@ -128,7 +134,7 @@ def _threads(text: str) -> int:
     return max(0, number)
 
 
-PAGE_SETTINGS = ("port", "preset", "outputs", "in_browser")
+PAGE_SETTINGS = ("port", "preset", "outputs", "in_browser", "preset_downloads", "hf_mirror")
 """The flags that are fields of `Settings` by themselves."""
 
 
@@ -161,6 +167,13 @@ def bind(host: str, port: int, search: bool) -> socket.socket:
         f"Port {port} is taken by another program, perhaps another Pinhole. "
         f"Choose another one, for example --port {port + 1 if port < 65535 else 7865}, or leave --port out."
     )
+
+
+def address_of(door: socket.socket) -> str:
+    """The address to open; a server that listens everywhere is opened on this machine."""
+    host, port = door.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}/"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ Sources, each over the one before: built-in values, ``config.txt`` (JSON), envir
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ class Settings:
     ``models`` says where weights are looked for. ``data`` holds the queue and history. ``wildcards`` are lists of
     words, ``own_styles`` the user's style files (None: in ``data``). ``defaults`` are the field's ``default_*`` keys,
     applied under every preset. ``memory`` says where models lie and in which numbers they compute.
+    ``preset_downloads`` is whether what a preset names may be fetched when asked for, ``hf_mirror`` the address that
+    stands for the Hub's, ``private_addresses`` whether it may come from this machine and its network.
     ``notes`` are sentences to show at start.
     """
 
@@ -43,6 +46,9 @@ class Settings:
     own_styles: Path | None = None
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     memory: Policy = AUTOMATIC
+    preset_downloads: bool = True
+    hf_mirror: str = ""
+    private_addresses: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -71,6 +77,17 @@ FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
         "path_data": "data",
     }
 )
+
+# key in config.txt and in the environment -> field; the last key wins
+HUB_KEYS: Mapping[str, str] = MappingProxyType({"HF_ENDPOINT": "hf_mirror", "HF_MIRROR": "hf_mirror"})
+# key in config.txt and in the environment -> field, and its value when the key is true
+SWITCH_KEYS: Mapping[str, tuple[str, bool]] = MappingProxyType(
+    {
+        "disable_preset_download": ("preset_downloads", False),
+        "download_from_private_addresses": ("private_addresses", True),
+    }
+)
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def built_in_settings(root: Path) -> Settings:
@@ -116,6 +133,8 @@ def _from_file(settings: Settings, path: Path) -> Settings:
     for key, value in values.items():
         if key in FOLDER_KEYS:
             settings = _with_folder(settings, FOLDER_KEYS[key], value, settings.root, f"{path}: {key}")
+        elif key in SWITCH_KEYS or key in HUB_KEYS or key in HUB_KEYS.values():
+            settings = _with_plain(settings, key, value, f"{path}: {key}")
         elif key.startswith("default_"):
             defaults[key] = value
         else:
@@ -127,10 +146,36 @@ def _from_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
     for key, name in FOLDER_KEYS.items():
         if environ.get(key):
             settings = _with_folder(settings, name, environ[key], settings.root, f"environment variable {key}")
+    for key in SWITCH_KEYS:
+        if environ.get(key):
+            settings = _with_plain(settings, key, environ[key], f"environment variable {key}")
+    for key in HUB_KEYS:
+        try:
+            settings = _with_plain(settings, key, environ.get(key) or settings.hf_mirror, f"environment variable {key}")
+        except SettingsError as error:  # it is there for other programs as well: no reason not to start
+            settings = replace(settings, notes=(*settings.notes, f"{error}; it was ignored."))
     found = {key: value for key, value in environ.items() if key.startswith("default_")}
     if found:
         settings = replace(settings, defaults=MappingProxyType({**settings.defaults, **found}))
     return settings
+
+
+def _with_plain(settings: Settings, key: str, value: object, source: str) -> Settings:
+    """``settings`` with a switch, or the mirror's address, set."""
+    if key not in SWITCH_KEYS:
+        return replace(settings, hf_mirror=checked_mirror(value, source))
+    name, when_true = SWITCH_KEYS[key]
+    wish = _WORDS.get(str(value).strip().lower())
+    if wish is None:
+        raise SettingsError(f"{source}: {value!r} is neither true nor false")
+    return replace(settings, **{name: wish == when_true})  # type: ignore[arg-type]  # a switch's field
+
+
+def checked_mirror(value: object, source: str) -> str:
+    """The address of a mirror without the slash at its end; raises ``SettingsError``."""
+    if value != "" and not (isinstance(value, str) and re.fullmatch(r"https?://[!-~]{1,500}", value)):
+        raise SettingsError(f"{source}: {value!r} is not an address that begins with https://")
+    return str(value).rstrip("/")
 
 
 def _with_folder(settings: Settings, name: str, value: object, base: Path, source: str) -> Settings:
@@ -155,4 +200,4 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"port: {settings.port!r} is outside 0 to 65535")
     if not isinstance(settings.host, str) or not settings.host:
         raise SettingsError(f"host: {settings.host!r} is not an address")
-    return settings
+    return replace(settings, hf_mirror=checked_mirror(settings.hf_mirror, "hf_mirror"))

@@ -20,7 +20,7 @@ PROJECT = (*APP, "training/", "benchmarks/", "tests/")
 # line but three, and everything above may use it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("entry.py",),
-    ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py", "modules/encode.py"),
+    ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py", "modules/encode.py", "modules/download.py"),
     ("modules/async_worker.py", "modules/task_run.py", "modules/engines.py", "modules/store.py"),
     (
         "modules/pipeline.py", "modules/prepare.py", "modules/run.py", "modules/loaded.py", "modules/previews.py",
@@ -36,12 +36,16 @@ _TORCH = (
     "benchmarks/", "tests/",
 )  # fmt: skip
 _PAGE = ("webui.py", "modules/ui/", "modules/api/", "benchmarks/", "tests/")
+_NETWORK = ("modules/https.py", "tests/")
 _REFERENCES = ("benchmarks/", "tests/", "training/")
 OWNERS: Mapping[str, tuple[str, ...]] = {
     "torch": _TORCH, "torchsde": _TORCH, "safetensors.torch": _TORCH,
     "gradio": ("webui.py", "modules/ui/", "modules/api/server.py", "benchmarks/", "tests/"),
     "fastapi": _PAGE, "starlette": _PAGE, "uvicorn": _PAGE,
     "diffusers": _REFERENCES, "transformers": _REFERENCES, "accelerate": _REFERENCES, "playwright": _REFERENCES,
+    # Nothing but downloads goes to the network.
+    "http.client": _NETWORK, "ssl": _NETWORK, "certifi": _NETWORK, "urllib.request": (*_NETWORK, "benchmarks/"),
+    "httpx": ("tests/",), "requests": (), "urllib3": (), "huggingface_hub": (), "aiohttp": (), "ftplib": (),
     "torchvision": (), "pickle": ("tests/",), "marshal": (), "shelve": (), "dill": (),
 }  # fmt: skip
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
+from modules.ui import downloads_panel
+from modules.ui.downloads_panel import DownloadsPanel
+
 NAME = """
 <header class="name">
   <svg viewBox="0 0 32 32" aria-hidden="true">
@@ -22,10 +25,11 @@ SWITCH = """
 """
 
 
-def build(note: str) -> gr.HTML:
-    """Place the line; ``note`` is HTML. Returns the component of the note."""
+def build(note: str, assets: str) -> tuple[gr.HTML, DownloadsPanel]:
+    """Place the line; ``note`` is HTML, ``assets`` the address of the page's scripts. Returns what the page wires."""
     with gr.Row(elem_id="top"):
         gr.HTML(NAME, elem_id="name", apply_default_css=False, js_on_load=None)
         line = gr.HTML(note, elem_id="model_note", apply_default_css=False, js_on_load=None)
+        downloads = downloads_panel.build(assets)
         gr.HTML(SWITCH, elem_id="theme", apply_default_css=False, js_on_load=None)
-    return line
+    return line, downloads

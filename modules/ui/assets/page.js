@@ -1,6 +1,7 @@
 // What the page does by itself, without asking the server: keys, the Advanced column, theme, memory of the form.
 import { announce, announceStop, current, isLive, mount, notify, refused } from "./stage.js";
 import { check, onConnection, suspect } from "./connection.js";
+import { downloads } from "./downloads.js";
 import { enhanceRatios, selectedSize, toggleRatios } from "./ratios.js";
 import { markStyles } from "./styles.js";
 
@@ -138,6 +139,7 @@ root.dataset.advanced = memory.get("advanced") ? "open" : "closed";
 root.dataset.run = "idle";
 window.pinhole = {
   mount,
+  downloads,
   generate,
   remember,
   recall,
