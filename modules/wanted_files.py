@@ -83,7 +83,7 @@ def wanted_files(name: str, settings: Settings, library: ModelLibrary) -> Wanted
             try:
                 wanted = checked(kind, file, url)
             except ValueError as error:
-                complaints.append(str(error))
+                complaints.append(f"{str(error).rstrip('.')}.")
             else:
                 found[wanted.id] = wanted
     for kind, file in sorted(used):

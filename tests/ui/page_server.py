@@ -5,6 +5,7 @@ Prints the address when it answers. It takes any free port, or PORT as a second 
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +13,19 @@ from pathlib import Path
 import webui
 from modules.async_worker import create_worker
 from modules.flags import bind
-from modules.settings import Settings, built_in_settings
+from modules.settings import Settings, load_settings
 from tests.modules.conftest import ROOT, SDXL_NAMES, safetensors
 from tests.modules.stand_in import build
 
 
 def home(root: Path) -> Settings:
     """Settings of an application in ``root``, with the miniature's name on a checkpoint for 256-pixel squares."""
-    settings = replace(built_in_settings(root), in_browser=False)
+    settings = replace(load_settings(root, {}, os.environ), in_browser=False)
     for name in ("pinhole-mini-base", "other"):
         side = 256 if name != "other" else 1024
         path = settings.models.checkpoints[0] / f"{name}.safetensors"
         safetensors(path, SDXL_NAMES, {"modelspec.resolution": f"{side}x{side}"})
-    settings.presets.mkdir(exist_ok=True)
+    settings.presets.mkdir(parents=True, exist_ok=True)
     for path in (ROOT / "presets").glob("*.json"):
         (settings.presets / path.name).write_bytes(path.read_bytes())
     return settings
