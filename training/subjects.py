@@ -10,7 +10,6 @@ from training.shapes import Part, arc, curve, ellipse, luma, mix, poly, rounded,
 from training.world import COLOUR_RGB, RGB
 
 FLOATING = frozenset({"fish", "bird", "butterfly", "rocket", "balloon", "star", "heart", "umbrella"})
-UPRIGHT = frozenset({"house", "tree", "car"})
 
 _WHITE: RGB = (255, 255, 255)
 _INK: RGB = (34, 30, 46)

@@ -13,8 +13,8 @@ import json
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from training.latents import LATENTS, THINGS, scene_of
 from training.loop import Run, Schedule, channels_last
 from training.text import LARGE, PROJECTION, SMALL, Family
 
-PARAMS = UNetParams(
+INNER = UNetParams(
     in_channels=4,
     out_channels=4,
     model_channels=64,
@@ -44,15 +44,15 @@ PARAMS = UNetParams(
     head_channels=64,
     heads=0,
 )
+# The three levels of INNER learn what a caption means and how a picture is laid out at 128 pixels, four times as fast
+# as at 256. For 256 pixels there is one more level around them, so that they see the picture as large as before.
+PARAMS = replace(INNER, channel_mult=(1, *INNER.channel_mult), transformer_depth=(0, *INNER.transformer_depth))
 DROPPED = 0.1
 # Random captions of a picture that are used, beside the one that names everything: each is encoded once, ahead of the
-# training. Half of the time it is the latter.
+# training.
 CAPTIONS = 2
-FULL = 0.5
 # Things cover a sixteenth of the pictures; what happens there counts so many times more than elsewhere.
 EMPHASIS = 8.0
-# What a thing is and where it stands is settled at the higher noise levels: so many of the samples are from there.
-HIGH_SHARE, HIGH_START = 0.65, 350
 # A picture may claim to come from one between so many times as large as itself, so that the size numbers which
 # inference uses (1.5 times for the prompt, 0.8 times for the negative) are known to the network.
 CLAIMED = (0.7, 2.0)
@@ -71,6 +71,41 @@ def initialise(unet: UNet) -> None:
 def _silence(layer: nn.Module) -> None:
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     nn.init.zeros_(layer.weight)
+
+
+@torch.no_grad()
+def grow(unet: UNet, inner: Mapping[str, Tensor]) -> None:
+    """Put the weights of a network of INNER's sizes inside of one of PARAMS' sizes.
+
+    At first the new level only halves what comes in, hands it to the inner ones, and doubles what they say
+    (arXiv 1710.10196 grows generators likewise).
+    """
+    moved = {}
+    for name, tensor in inner.items():
+        part, _, rest = name.partition(".")
+        if part == "input_blocks" and not rest.startswith("0."):
+            index, _, rest = rest.partition(".")
+            moved[f"{part}.{int(index) + 2}.{rest}"] = tensor
+        else:
+            moved[name] = tensor
+    missing, unexpected = unet.load_state_dict(moved, strict=False)
+    assert not unexpected
+    assert {name.split(".")[1] for name in missing} == {"1", "2", "5", "6", "7"}, missing
+    same = torch.eye(unet.params.model_channels)
+    down, up = unet.get_submodule("input_blocks.2.0.op"), unet.get_submodule("output_blocks.5.1.conv")
+    assert isinstance(down, nn.Conv2d)
+    assert isinstance(up, nn.Conv2d)
+    for conv in (down, up):
+        conv.weight.zero_()
+        assert conv.bias is not None
+        conv.bias.zero_()
+    down.weight[:, :, 1:, 1:] = same[:, :, None, None] / 4
+    up.weight[:, :, 1, 1] = same
+    for place in (6, 7):
+        skip = unet.get_submodule(f"output_blocks.{place}.0.skip_connection")
+        assert isinstance(skip, nn.Conv2d)
+        skip.weight[:, : len(same)] = same[:, :, None, None]
+        skip.weight[:, len(same) :] *= 0.1
 
 
 def load_clip(run: Path) -> SDXLClip:
@@ -188,14 +223,30 @@ class Levels:
 Predict = Callable[[UNet, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Diet:
+    """What is shown how often.
+
+    What a thing is and where it stands is settled at the higher noise levels: `high_share` of the samples are from
+    timestep `high_start` on, the others from all. `full` of the captions name everything.
+    """
+
+    high_share: float = 0.65
+    high_start: int = 350
+    full: float = 0.5
+
+
 class Batches:
     """Random batches of one bucket each, picked in proportion to the buckets' sizes."""
 
-    def __init__(self, buckets: Sequence[Bucket], texts: Texts, positions: int, seed: int) -> None:
+    def __init__(
+        self, buckets: Sequence[Bucket], texts: Texts, positions: int, seed: int, diet: Diet | None = None
+    ) -> None:
         self.buckets = buckets
         self.commonest = max(buckets, key=lambda bucket: len(bucket.latents)).latents.shape[2:]
         self.texts = texts
         self.positions = positions
+        self.diet = diet or Diet()
         self.rng = random.Random(seed)
         self.noise = torch.Generator().manual_seed(seed)
         self.levels = Levels()
@@ -213,8 +264,8 @@ class Batches:
         x0 = torch.from_numpy(np.stack([bucket.latents[i] for i in chosen])).float()
         rows = torch.tensor([self.texts.index[self._caption(bucket.captions[i])] for i in chosen])
         timesteps = torch.randint(0, 1000, (count,), generator=self.noise)
-        high = torch.randint(HIGH_START, 1000, (count,), generator=self.noise)
-        timesteps = torch.where(torch.rand(count, generator=self.noise) < HIGH_SHARE, high, timesteps)
+        high = torch.randint(self.diet.high_start, 1000, (count,), generator=self.noise)
+        timesteps = torch.where(torch.rand(count, generator=self.noise) < self.diet.high_share, high, timesteps)
         ratio = self.ratios[timesteps]
         eps = torch.randn(x0.shape, generator=self.noise)
         shape = (-1, 1, 1, 1)
@@ -232,7 +283,7 @@ class Batches:
     def _caption(self, captions: Sequence[str]) -> str:
         if self.rng.random() < DROPPED:
             return ""
-        return captions[0] if self.rng.random() < FULL else self.rng.choice(captions[1:])
+        return captions[0] if self.rng.random() < self.diet.full else self.rng.choice(captions[1:])
 
     def _sizes(self, count: int, shape: torch.Size) -> Tensor:
         """Size embeddings [count, 1536]: original height and width, crop, and the target as inference rounds it."""
@@ -258,20 +309,29 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--final", type=float, default=0.05, help="the last learning rate, as a share of the first")
     parser.add_argument("--decay", type=float, default=0.998, help="of the averaged weights")
+    parser.add_argument("--inner", action="store_true", help="train the inner levels, for 128 pixels")
+    parser.add_argument("--grow", type=Path, help="run of the inner levels to begin with, for 256 pixels")
+    diet = Diet()
+    parser.add_argument("--high-share", type=float, default=diet.high_share, help="of the samples at high noise")
+    parser.add_argument("--high-start", type=int, default=diet.high_start, help="timestep at which high noise begins")
+    parser.add_argument("--full", type=float, default=diet.full, help="share of the captions that name everything")
     parser.add_argument("--fresh", action="store_true", help="keep the averaged weights, begin a new schedule")
     parser.add_argument("--compile", action="store_true", help="compile the network for the commonest shape (minutes)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
-    unet = channels_last(UNet(PARAMS))
+    unet = UNet(INNER if args.inner else PARAMS)
     initialise(unet)
+    if args.grow is not None:
+        grow(unet, torch.load(args.grow, weights_only=True)["average"])
+    channels_last(unet)
     schedule = Schedule(steps=args.steps, rate=args.rate, warmup=200, final=args.final)
     run = Run(args.run, unet, schedule, decay=args.decay)
     run.resume(fresh=args.fresh)
     buckets = [bucket for folder in args.data for bucket in load_buckets(folder)]
     captions = [caption for bucket in buckets for several in bucket.captions for caption in several]
     texts = Texts.of(captions, args.text, args.encoded)
-    batches = Batches(buckets, texts, args.positions, seed=run.step)
+    batches = Batches(buckets, texts, args.positions, run.step, Diet(args.high_share, args.high_start, args.full))
     compiled = torch.compile(predict, dynamic=False) if args.compile else None
     for _ in run.train(lambda: batches.loss(unet, compiled), minutes=args.minutes, save_every=250):
         pass

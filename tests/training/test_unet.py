@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ldm_patched.ldm.unet import UNet
 from ldm_patched.modules.model_sampling import scaled_linear_sigmas
 from ldm_patched.modules.schedulers import choose_model_sampling
 from training.latents import things
-from training.unet import PARAMS, Batches, Bucket, Levels, Texts
+from training.unet import INNER, PARAMS, Batches, Bucket, Levels, Texts, grow, initialise, predict
 from training.world import Scene, Thing
 
 CAPTIONS = ["everything", "something", "else"]
@@ -110,3 +111,20 @@ def test_the_gradient_is_that_of_the_error_over_a_constant() -> None:
     errors = torch.tensor([4.0, 4.0], requires_grad=True)
     levels.relative(errors, torch.tensor([10, 10])).backward()
     assert errors.grad is not None and torch.allclose(errors.grad, torch.full((2,), 1 / 8))
+
+
+@torch.inference_mode()
+def test_a_grown_network_sees_a_doubled_picture_as_the_inner_one_saw_the_picture() -> None:
+    torch.manual_seed(0)
+    inner, grown = UNet(INNER), UNet(PARAMS)
+    initialise(grown)
+    grow(grown, inner.state_dict())
+    coarse = F.interpolate(torch.randn(2, 4, 2, 2), scale_factor=8)  # hardly changed by what the new level blurs
+    told = torch.full((2,), 500.0), torch.randn(2, PARAMS.adm_channels), torch.randn(2, 77, PARAMS.context_dim)
+
+    def error(seen: Tensor) -> float:
+        want = predict(inner, coarse, *told).float()
+        got = F.avg_pool2d(predict(grown, F.interpolate(seen, scale_factor=2), *told).float(), 2)
+        return float((got - want).square().mean() / want.square().mean())
+
+    assert error(coarse) < 0.5 * error(coarse.flip(0))

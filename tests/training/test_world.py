@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from training.captions import MEDIUM_OF, MEDIUM_TAGS, PLACE_TAGS, PLACE_WORDS, caption, full_caption
-from training.draw import render, thing_masks
+from training.draw import BACKDROPS, render, thing_masks
 from training.render import BUCKETS, plan, write
 from training.world import (
     COLOUR_RGB,
@@ -94,6 +94,14 @@ def test_sampling_and_rendering_repeat() -> None:
     for medium in MEDIA:
         assert np.array_equal(render(_scene(medium=medium)), render(_scene(medium=medium)))
         assert not np.array_equal(render(_scene(medium=medium)), render(_scene(medium=medium, seed=8)))
+
+
+def test_a_thing_lies_where_its_scene_has_it_and_the_seed_chooses_one_of_three_backdrops() -> None:
+    scenes = [Scene((Thing("fish", "red", "left", "large"),), "meadow", "flat illustration", seed) for seed in range(9)]
+    assert len({thing_masks(scene, 64, 64)[0].tobytes() for scene in scenes}) == 1
+    pictures = [render(scene, 64, 64).tobytes() for scene in scenes]
+    assert len(set(pictures)) == BACKDROPS == 3
+    assert pictures[:3] == pictures[3:6] == pictures[6:]
 
 
 @pytest.mark.parametrize("size", [(256, 256), (352, 176), (176, 352), (288, 224), (384, 160), (128, 128), (64, 64)])
