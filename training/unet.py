@@ -14,7 +14,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,20 @@ INNER = UNetParams(
 )
 # The three levels of INNER learn what a caption means and how a picture is laid out at 128 pixels, four times as fast
 # as at 256. For 256 pixels there is one more level around them, so that they see the picture as large as before.
-PARAMS = replace(INNER, channel_mult=(1, *INNER.channel_mult), transformer_depth=(0, *INNER.transformer_depth))
+PARAMS = UNetParams(
+    in_channels=4,
+    out_channels=4,
+    model_channels=64,
+    channel_mult=(1, 1, 2, 2),
+    num_res_blocks=1,
+    transformer_depth=(0, 0, 1, 1),
+    middle_depth=1,
+    context_dim=SMALL.width + LARGE.width,
+    adm_channels=PROJECTION + 6 * 256,
+    linear_projections=True,
+    head_channels=64,
+    heads=0,
+)
 DROPPED = 0.1
 # Random captions of a picture that are used, beside the one that names everything: each is encoded once, ahead of the
 # training.
