@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from secrets import token_hex
@@ -30,6 +30,7 @@ from modules.controls import ModelFile, Names
 from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.flags import address_of
+from modules.model_cards import Catalogue
 from modules.parameters import (
     BUILT_IN_MODEL,
     GenerationParameters,
@@ -48,6 +49,7 @@ from modules.store import StoreError
 from modules.styles import read_styles
 from modules.ui import advanced_tab, canvas, header, models_tab, prompt_bar, settings_tab, styles_tab
 from modules.ui.components import Wording, choices_of
+from modules.ui.model_notes import file_lists
 from modules.ui.panel import Panel
 from modules.ui.theme import theme
 from modules.ui.view import View, refused
@@ -74,12 +76,17 @@ EVENT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Handlers:
-    """What happens when something is pressed. One instance serves everybody; it keeps nothing between calls."""
+    """What happens when something is pressed. One instance serves everybody; of calls it keeps nothing."""
 
     settings: Settings
     library: ModelLibrary
     worker: AsyncWorker
     page_opened: Callable[[], None]
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What the model files say of themselves."""
+        return Catalogue(self.library, self.settings.data / "model_cards.json")
 
     def generate_clicked(self, request: gr.Request, *args: Any) -> Iterator[Update]:
         """Takes the ctrls in order of declaration, submits a task and shows it until it ends.
@@ -170,13 +177,6 @@ class Handlers:
             return gr.skip(), gr.skip()
         return self.model_chosen(name)
 
-    def files_listed(self, paths: Sequence[str], *chosen: str) -> list[Update]:
-        """What lies in the model folders now, for each of these parameters; what is chosen stays chosen."""
-        wording = Wording(model_files=cache(self.library.names))
-        return [
-            gr.update(choices=choices_of(leaf(path), wording, value)) for path, value in zip(paths, chosen, strict=True)
-        ]
-
     def mode_chosen(self, name: str) -> list[Update]:
         """Locks exactly the controls over which the performance mode decides."""
         return [gr.update(interactive=path not in MODES[name].overrides) for path in locked_paths()]
@@ -194,7 +194,8 @@ class Handlers:
             width, height = picture_size(GenerationParameters(aspect_ratios_selection=value), facts)
             return f"{width}×{height} ({text.rpartition(' ')[2]})"
 
-        return Wording(cache(self.library.names), lambda: read_styles(self.settings.styles).names(), choice_text)
+        files, file_text = file_lists(self.catalogue, model)
+        return Wording(files, lambda: read_styles(self.settings.styles).names(), choice_text, file_text)
 
     def _owns(self, request: gr.Request, task_id: str) -> bool:
         record = self.worker.task(task_id) if task_id else None
@@ -233,17 +234,14 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
                     tab = settings_tab.build(panel, preset_names(handlers.settings.presets), start.preset)
                 with gr.Tab("Styles"):
                     styles_tab.build(panel, handlers.settings.styles, EVENT)
-                with gr.Tab("Models"):
+                with gr.Tab("Models") as models:
                     files = models_tab.build(panel)
                 with gr.Tab("Advanced"):
                     advanced_tab.build(panel)
         _wire_tasks(handlers, page, panel, stage, bar)
         _wire_form(handlers, page, panel, note, tab, start.preset)
         fetched.wire(tab.preset, panel.ctrls(), note, handlers.preset_chosen, EVENT)
-        shelves = [leaf.path for leaf in leaves() if isinstance(leaf.control, ModelFile)]
-        chosen = [panel.get(path) for path in shelves]
-        for button in (files.refresh, fetched.refresh):
-            button.click(partial(handlers.files_listed, shelves), chosen, chosen, **EVENT)
+        files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
     return page
 
 

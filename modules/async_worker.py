@@ -25,7 +25,7 @@ from modules.parameters import GenerationParameters
 from modules.prompt_sources import prompt_sources
 from modules.prompts import Sources
 from modules.settings import Settings
-from modules.store import Store, StoreError, TaskRecord
+from modules.store import ModelRole, Store, StoreError, TaskRecord
 from modules.task_run import Closing, Live, TaskRunner
 
 __all__ = [
@@ -210,6 +210,10 @@ class AsyncWorker:
     def latest(self, owner: str, limit: int = 100) -> tuple[PictureRecord, ...]:
         """The newest pictures of an owner, newest first."""
         return self._store.latest(owner, limit)
+
+    def made_with(self, owner: str, role: ModelRole, model: str, limit: int = 4) -> tuple[PictureRecord, ...]:
+        """The newest pictures of an owner in which a model file played this role, newest first."""
+        return self._store.made_with(owner, role, model, limit)
 
     def _adopt(self) -> None:
         dead = self._store.adopt(self.home, lambda home: is_alive(self._homes, home), _is_command)

@@ -173,7 +173,7 @@ def check_base_model(name: str, facts: ModelFacts) -> None:
 def _walk(folder: Path) -> Iterator[str]:
     for path, _, names in os.walk(folder, followlinks=True):
         for name in names:
-            if name.lower().endswith(".safetensors") and not name.startswith("."):
+            if name.lower().endswith(".safetensors") and not name.startswith(".") and name.isprintable():
                 yield (Path(path) / name).relative_to(folder).as_posix()
 
 
@@ -202,7 +202,7 @@ def _checked(name: str, values: Any, data_bytes: int) -> Header:
         try:
             shapes[tensor] = tuple(int(side) for side in facts["shape"])
             end = max(end, int(facts["data_offsets"][1]))
-        except (TypeError, KeyError, IndexError, ValueError):
+        except (TypeError, KeyError, IndexError, ValueError, OverflowError):
             raise ModelFileError(f"{name} is damaged: its header says nothing sensible about {tensor!r}.") from None
     if end > data_bytes:
         raise ModelFileError(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Literal
 
 from modules.events import FinalState, PictureRecord, TaskState
 
@@ -54,6 +54,15 @@ STEPS = (
     "ALTER TABLE tasks ADD COLUMN texts TEXT NOT NULL DEFAULT ''",  # JSON: what was drawn when the task was planned
 )
 SCHEMA_VERSION = len(STEPS)
+
+ModelRole = Literal["checkpoint", "refiner", "lora"]
+# whether a model file (?) played this role in a picture, by the facts of the picture
+PLAYED: Mapping[ModelRole, str] = {
+    "checkpoint": "json_extract(facts, '$.job.checkpoint') = ?",
+    "refiner": "json_extract(facts, '$.job.refiner') = ?"
+    " AND json_extract(facts, '$.job.switch') < json_extract(facts, '$.job.steps')",
+    "lora": "EXISTS (SELECT 1 FROM json_each(facts, '$.job.loras') WHERE json_extract(value, '$[0]') = ?)",
+}
 
 
 class StoreError(ValueError):
@@ -280,6 +289,14 @@ class Store:
         """The newest pictures of an owner, newest first."""
         where = "task_id IN (SELECT id FROM tasks WHERE owner = ?) ORDER BY created DESC, idx DESC LIMIT ?"
         return self._pictures(where, (owner, limit))
+
+    def made_with(self, owner: str, role: ModelRole, model: str, limit: int) -> tuple[PictureRecord, ...]:
+        """The newest of an owner's last 2,000 pictures in which a model file played this role, newest first."""
+        where = (
+            "rowid > (SELECT max(rowid) FROM pictures) - 2000 AND task_id IN (SELECT id FROM tasks WHERE owner = ?)"
+            f" AND {PLAYED[role]} ORDER BY rowid DESC LIMIT ?"
+        )
+        return self._pictures(where, (owner, model, limit))
 
     def _pictures(self, where: str, values: tuple[Any, ...]) -> tuple[PictureRecord, ...]:
         with self._transaction("be read", "DEFERRED") as database:

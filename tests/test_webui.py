@@ -22,6 +22,7 @@ from modules.files import ModelLibrary
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters, leaves, parameters_to_ctrls
 from modules.presets import MINI_PRESET
 from modules.settings import Settings
+from modules.ui.models_tab import files_listed
 from modules.ui.theme import theme
 from tests.modules.conftest import SDXL_NAMES, open_worker, safetensors, settings, worker
 
@@ -151,7 +152,7 @@ def test_a_preset_s_files_are_listed_whether_they_are_there_or_not(handlers: web
     values = dict(zip((leaf.path for leaf in leaves()), handlers.preset_chosen("files", *ctrls()), strict=False))
     for path in ("lora_1.name", "lora_2.name", "lora_3.name", "advanced.vae_name", "base_model", "refiner_model"):
         value, choices = values[path]["value"], values[path]["choices"]
-        assert (value, value) in choices, path
+        assert value in [each for _, each in choices], path
     assert ("fresh.safetensors", "fresh.safetensors") in values["lora_5.name"]["choices"]
 
 
@@ -222,6 +223,8 @@ def test_new_files_are_listed_and_what_is_chosen_stays(handlers: webui.Handlers)
     folder = handlers.settings.models.loras[0]
     folder.mkdir(parents=True, exist_ok=True)
     safetensors(folder / "fresh.safetensors", ["a.lora_up.weight"])
-    models, loras = handlers.files_listed(["base_model", "lora_1.name"], "gone.safetensors", "None")
+    models, loras = files_listed(
+        handlers.catalogue, ["base_model", "lora_1.name"], 9.0, "gone.safetensors", "gone.safetensors", "None"
+    )
     assert ("gone.safetensors", "gone.safetensors") in models["choices"]
-    assert loras["choices"] == [("None", "None"), ("fresh.safetensors", "fresh.safetensors")]
+    assert loras["choices"] == [("None", "None"), ("fresh.safetensors  ·  base unknown", "fresh.safetensors")]

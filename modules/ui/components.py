@@ -18,13 +18,15 @@ from modules.styles import sorted_names
 class Wording:
     """What the words and choices on the page depend on besides the declaration.
 
-    ``model_files`` gives the files of a model folder; ``styles`` those that can be chosen; ``choice_text`` the words
-    for one choice of a parameter (path, value, the declaration's own words).
+    ``model_files`` gives the files of a model folder, ``file_text`` the words for one of them (folder, name);
+    ``styles`` those that can be chosen; ``choice_text`` the words for one choice of a parameter (path, value, the
+    declaration's own words).
     """
 
     model_files: Callable[[str], Sequence[str]]
     styles: Callable[[], Sequence[str]] = tuple
     choice_text: Callable[[str, str, str], str] = lambda path, value, text: text
+    file_text: Callable[[str, str], str] = lambda folder, name: name
 
 
 def element_id(path: str) -> str:
@@ -38,8 +40,10 @@ def choices_of(leaf: Leaf, wording: Wording, value: Any = "") -> list[tuple[str,
         case Choice(choices=choices, text=text):
             return [(wording.choice_text(leaf.path, each, text(each)), each) for each in choices]
         case ModelFile(folder=folder, none=none):
-            names = [*([none] if none else []), *wording.model_files(folder)]
-            return [(name, name) for name in ([] if not value or value in names else [value]) + names]
+            names = list(wording.model_files(folder))
+            rows = [(none, none)] if none else []
+            rows += [(name, name) for name in (value,) if name and name not in (none, *names)]
+            return rows + [(wording.file_text(folder, name), name) for name in names]
         case Names():
             return [(name, name) for name in sorted_names(wording.styles(), value or ())]
         case _:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modules.events import PictureRecord
 from modules.locks import Alive, is_alive
-from modules.store import SCHEMA, Store, StoreError, picture_id
+from modules.store import PLAYED, SCHEMA, Store, StoreError, picture_id
 
 CLAIMER = """
 import sys
@@ -203,3 +204,27 @@ def test_a_sign_of_life_ends_with_its_process(tmp_path: Path) -> None:
     mine.close()
     mine.close()
     assert not is_alive(tmp_path, "mine")
+
+
+def test_pictures_are_found_by_the_models_that_made_them(store: Store) -> None:
+    add(store, "a")
+    add(store, "b", owner="other")
+    jobs = [
+        ("base", "ref", 3, [["style/l'x.safetensors", 0.5]]),
+        ("base", "ref", 9, []),  # the refiner came too late to do anything
+        ("other", "", 9, [["base", 1.0]]),
+    ]
+    for index, (checkpoint, refiner, switch, loras) in enumerate(jobs):
+        job = {"checkpoint": checkpoint, "refiner": refiner, "switch": switch, "steps": 9, "loras": loras}
+        store.add_picture(replace(picture("a", index), facts={"job": job}))
+        store.add_picture(replace(picture("b", index), facts={"job": job}))
+    store.add_picture(picture("a", 3))  # facts of another time
+    found = {
+        (role, name): [each.index for each in store.made_with("me", role, name, 2)]
+        for role in PLAYED
+        for name in ("base", "ref", "style/l'x.safetensors", "%")
+    }
+    assert {key: indices for key, indices in found.items() if indices} == {
+        ("checkpoint", "base"): [1, 0], ("refiner", "ref"): [0], ("lora", "style/l'x.safetensors"): [0],
+        ("lora", "base"): [2],
+    }  # fmt: skip

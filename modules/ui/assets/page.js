@@ -3,6 +3,7 @@ import { announce, announceStop, current, isLive, mount, notify, refused } from 
 import { check, onConnection, suspect } from "./connection.js";
 import { downloads } from "./downloads.js";
 import { enhanceRatios, selectedSize, toggleRatios } from "./ratios.js";
+import { markWords } from "./models.js";
 import { markStyles } from "./styles.js";
 
 const root = document.documentElement;
@@ -132,6 +133,7 @@ function watchPage() {
     }
     enhanceRatios();
     markStyles();
+    markWords();
   }).observe(document.body, { childList: true, subtree: true });
 }
 
