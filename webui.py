@@ -237,7 +237,7 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
                 with gr.Tab("Models") as models:
                     files = models_tab.build(panel)
                 with gr.Tab("Advanced"):
-                    advanced_tab.build(panel)
+                    advanced_tab.build(page, panel, EVENT)
         _wire_tasks(handlers, page, panel, stage, bar)
         _wire_form(handlers, page, panel, note, tab, start.preset)
         fetched.wire(tab.preset, panel.ctrls(), note, handlers.preset_chosen, EVENT)

@@ -22,10 +22,21 @@ class AdvancedParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    disable_preview: Annotated[bool, Checkbox(label="Disable Preview")] = False
+    disable_preview: Annotated[
+        bool, Checkbox(label="Disable Preview", hint="Saves the time that previews of unfinished pictures take")
+    ] = False
+    disable_intermediate_results: Annotated[
+        bool, Checkbox(label="Disable Intermediate Results", hint="Finished pictures appear when all of them are")
+    ] = False
     output_format: Annotated[str, Choice(label="Output Format", choices=OUTPUT_FORMATS, style="radio")] = "png"
     sampler_name: Annotated[str, Choice(label="Sampler", choices=SAMPLERS)] = "dpmpp_2m_sde_gpu"
     scheduler_name: Annotated[str, Choice(label="Scheduler", choices=SCHEDULERS)] = "karras"
+    generate_image_grid: Annotated[
+        bool,
+        Checkbox(
+            label="Generate Image Grid for Each Batch", hint="All pictures of a task on one more, saved beside them"
+        ),
+    ] = False
     overwrite_step: Annotated[
         int,
         Slider(

@@ -14,7 +14,8 @@ from modules.engine_process import picture_facts
 from modules.engines import Engine, EngineDied
 from modules.events import FinalState, PictureRecord
 from modules.files import ModelFiles, check_base_model
-from modules.outputs import picture_path, remove_leftovers
+from modules.grid import grid_path, save_grid
+from modules.outputs import OutputError, picture_path, remove_leftovers
 from modules.pace import Pace
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob, pack_texts, plan, unpack_texts
@@ -86,14 +87,16 @@ class TaskRunner:
         kind = (parameters.base_model, jobs[0].width, jobs[0].height)
         todo = self._todo(task, parameters, jobs)
         lowered = task.engine_deaths
+        shown = not parameters.advanced.disable_intermediate_results
         while todo and not live.stopping:
-            live.channel.show(self._store.pictures(task.id))
+            if shown:
+                live.channel.show(self._store.pictures(task.id))
             pace = Pace(len(jobs), len(jobs) - len(todo), self._overheads.get(kind, 0.0))
             live.channel.tell(pace.percent, f"Preparing picture {todo[0].index + 1} of {len(jobs)}")
             output_format = parameters.advanced.output_format
             request = RunRequest(task.id, tuple(todo), task.folder, output_format, task.parameters, lowered)
             try:
-                engine.run(request, self._listener(live, engine, pace, jobs), lambda: live.wish)
+                engine.run(request, self._listener(live, engine, pace, jobs, shown), lambda: live.wish)
             except EngineDied as death:
                 if closing():
                     raise Closing from None
@@ -108,9 +111,24 @@ class TaskRunner:
             todo = self._todo(task, parameters, jobs)
             if todo and not live.stopping:
                 raise TaskFailed(f"The engine made {len(jobs) - len(todo)} of {len(jobs)} pictures and no more.")
+        if parameters.advanced.generate_image_grid and not todo:
+            self._add_grid(task, len(jobs), parameters.advanced.output_format, live)
         again = "once" if live.mishaps == 1 else f"{live.mishaps} times"
         restarts = [f"The engine had to be started again {again} during this task."] if live.mishaps else []
         return ("stopped" if todo else "done"), " ".join([*restarts, *live.notes])
+
+    def _add_grid(self, task: TaskRecord, count: int, output_format: str, live: Live) -> None:
+        """Records one more picture with all of a task on it. That it cannot be made is said, and no reason to fail."""
+        path = grid_path(task.folder, task.id, output_format)
+        try:
+            size = save_grid([each.path for each in self._store.pictures(task.id) if each.index < count], path)
+        except OutputError as error:
+            live.note(str(error))
+            return
+        if size is not None:
+            identity = picture_id(task.id, count)
+            facts = {"task": task.id, "grid": count}
+            self._store.add_picture(PictureRecord(identity, task.id, count, path, 0, *size, time.time(), facts))
 
     def _mourn(self, task: TaskRecord, live: Live, death: EngineDied, place: str) -> None:
         """Says that the engine died, and raises ``TaskFailed`` if it is the second time at the same picture."""
@@ -145,9 +163,9 @@ class TaskRunner:
         return todo
 
     def _listener(
-        self, live: Live, engine: Engine, pace: Pace, jobs: Sequence[ImageJob]
+        self, live: Live, engine: Engine, pace: Pace, jobs: Sequence[ImageJob], shown: bool
     ) -> Callable[[EngineMessage], None]:
-        """What to do with each message of the engine about a task."""
+        """What to do with each message of the engine about a task; ``shown``: pictures as they are finished."""
         by_index = {job.index: job for job in jobs}
 
         def hear(message: EngineMessage) -> None:
@@ -162,7 +180,8 @@ class TaskRunner:
                     pace.settle(message.index)
                     path = Path(message.path)
                     self._store.add_picture(_record(by_index[message.index], message.task_id, path, message.facts))
-                    live.channel.show(self._store.pictures(message.task_id))
+                    if shown:
+                        live.channel.show(self._store.pictures(message.task_id))
                 case Skipped():
                     pace.settle(message.index)
                     self._store.add_skipped(message.task_id, message.index)

@@ -1,17 +1,39 @@
-"""The tab of what shapes a picture finely, and everything else that is declared in a closed drawer."""
+"""The tab of what shapes a picture finely; everything else that is declared is behind the switch of its second half."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import gradio as gr
 
 from modules.ui.panel import Panel
 
+# The order in which users of Fooocus look for them; what it does not have stands beside its nearest kin.
+DEBUG_TOOLS = (
+    "adm_scaler_positive", "adm_scaler_negative", "adm_scaler_end", "refiner_swap_method", "adaptive_cfg",
+    "guidance_rescale", "guidance_begin", "guidance_end", "clip_skip", "sampler_name", "scheduler_name", "vae_name",
+    "generate_image_grid", "overwrite_step", "overwrite_switch", "overwrite_width", "overwrite_height",
+    "disable_preview", "disable_intermediate_results", "disable_seed_increment",
+)  # fmt: skip
+FREEU = ("freeu_enabled", "freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2")
 
-def build(panel: Panel) -> None:
-    """Place the parameters of this tab; it comes last, because its drawer takes every parameter that is left."""
+
+def build(page: gr.Blocks, panel: Panel, event: Mapping[str, Any]) -> None:
+    """Place the parameters of this tab; it comes last, because its tools take every parameter that is left."""
     panel.place("guidance_scale")
     panel.place("sharpness")
-    panel.place("advanced.sampler_name")
-    panel.place("advanced.scheduler_name")
-    with gr.Accordion("Developer", open=False, elem_id="developer"):
-        panel.place_remaining()
+    developer: Any = gr.Checkbox(
+        False, label="Developer Debug Mode", elem_id="developer_mode", container=False, interactive=True
+    )
+    with gr.Column(elem_id="developer"), gr.Tabs(elem_id="developer_tabs"):
+        with gr.Tab("Debug Tools"):
+            for name in DEBUG_TOOLS:
+                panel.place(f"advanced.{name}")
+            for leaf in panel.missing():
+                if leaf.name not in FREEU:
+                    panel.place(leaf.path)
+        with gr.Tab("FreeU"):
+            for name in FREEU:
+                panel.place(f"advanced.{name}")
+    page.load(None, None, developer, js="() => pinhole.developerWasOpen()", **event)

@@ -72,7 +72,7 @@ class View:
             case Finish():
                 pictures = _shown(event.pictures)
                 failed = event.state == "failed"
-                ending = _ending(event.state, len(pictures))
+                ending = _ending(event.state, sum(each.index < self.count for each in pictures))  # a grid is none
                 text = {
                     "done": f"{ending} {event.message}".strip(), "stopped": event.message or ending, "failed": ending
                 }[event.state]  # fmt: skip

@@ -3,6 +3,7 @@ import { announce, announceStop, current, isLive, mount, notify, refused } from 
 import { check, onConnection, suspect } from "./connection.js";
 import { downloads } from "./downloads.js";
 import { enhanceRatios, selectedSize, toggleRatios } from "./ratios.js";
+import { explain, markIdle } from "./idle.js";
 import { markWords } from "./models.js";
 import { markStyles } from "./styles.js";
 
@@ -36,10 +37,16 @@ function showAdvanced(open) {
   memory.set("advanced", open);
 }
 
+function showDeveloper(open) {
+  root.dataset.developer = open ? "open" : "closed";
+  memory.set("developer", open);
+}
+
 // ---- the form: what is in it survives a refresh ---------------------------------------------------------------------
 let saving = null;
 
 function remember(base, names, values) {
+  explain(names, values);
   clearTimeout(saving);
   saving = setTimeout(() => {
     memory.set("form", { base, values: Object.fromEntries(names.map((name, place) => [name, values[place]])) });
@@ -50,6 +57,7 @@ function remember(base, names, values) {
 // Values of another preset or of a parameter that is gone are not put back.
 function recall(base, names, defaults) {
   const saved = memory.get("form");
+  explain(names, defaults);
   if (!saved || saved.base !== base || typeof saved.values !== "object") return defaults;
   return names.map((name, place) => (typeof saved.values[name] === typeof defaults[place] ? saved.values[name] : defaults[place]));
 }
@@ -108,6 +116,7 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("change", (event) => {
   if (event.target.closest?.("#advanced_checkbox")) showAdvanced(event.target.checked);
+  if (event.target.closest?.("#developer_mode")) showDeveloper(event.target.checked);
   enhanceRatios();
 });
 
@@ -134,10 +143,12 @@ function watchPage() {
     enhanceRatios();
     markStyles();
     markWords();
+    markIdle();
   }).observe(document.body, { childList: true, subtree: true });
 }
 
 root.dataset.advanced = memory.get("advanced") ? "open" : "closed";
+root.dataset.developer = memory.get("developer") ? "open" : "closed";
 root.dataset.run = "idle";
 window.pinhole = {
   mount,
@@ -148,6 +159,7 @@ window.pinhole = {
   seedFor,
   currentTask: () => current().task,
   advancedWasOpen: () => Boolean(memory.get("advanced")),
+  developerWasOpen: () => Boolean(memory.get("developer")),
   rememberedTask: () => { try { return sessionStorage.getItem("pinhole.task") ?? ""; } catch { return ""; } },
 };
 check();

@@ -156,7 +156,8 @@ class Stage {
     if (root.dataset.asked === "skip" && performance.now() - this.askedAt > SKIP_SHOWN_MS) delete root.dataset.asked;
     const { asked } = root.dataset;
     if (!(live && asked)) this.sentence.textContent = view.text || (live || view.message ? "" : HINT);
-    this.root.classList.toggle("has-rest", ENDED.has(view.state) && view.pictures.length < view.count);
+    this.root.classList.toggle("has-rest", ENDED.has(view.state)
+      && view.pictures.filter((picture) => picture.index < view.count).length < view.count);
     this.eta.textContent = live && view.eta !== null && !asked ? `about ${duration(view.eta)} left` : "";
     this.notify(view.message || view.note, view.message ? view.level : "info");
     document.title = live && percent > 0 ? `${percent} % · ${this.title}` : this.title;
