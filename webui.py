@@ -338,7 +338,7 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     looked_at = threading.Event()
     library = ModelLibrary(settings.models)
     downloads = Downloads(settings, library)
-    routes = router(worker.picture)
+    routes = router(worker.picture, partial(read_styles, settings.styles))
     routes.include_router(download_routes.router(downloads))
     assets = assets_address()
     page = build_ui(Handlers(settings, library, worker, looked_at.set), assets)

@@ -14,6 +14,8 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.responses import Response
 
 from modules.events import PictureRecord
+from modules.style_pictures import RANDOM_PICTURE, style_picture
+from modules.styles import RANDOM_STYLE, Shelf
 
 ASSETS = Path(__file__).parents[1] / "ui" / "assets"
 FOR_EVER = "private, max-age=31536000, immutable"
@@ -39,8 +41,11 @@ def head(address: str) -> str:
     )
 
 
-def router(find_picture: Callable[[str], PictureRecord | None]) -> APIRouter:
-    """The routes. ``find_picture`` looks a picture up by its id: no path ever comes from the browser."""
+def router(find_picture: Callable[[str], PictureRecord | None], read_shelf: Callable[[], Shelf] = Shelf) -> APIRouter:
+    """The routes. ``find_picture`` looks a picture up by its id: no path ever comes from the browser.
+
+    ``read_shelf`` gives the styles.
+    """
     routes = APIRouter()
     boot = secrets.token_hex(8)
 
@@ -78,5 +83,14 @@ def router(find_picture: Callable[[str], PictureRecord | None]) -> APIRouter:
             content_disposition_type="attachment" if download else "inline",
             headers={"cache-control": FOR_EVER},
         )
+
+    @routes.get("/style-picture")
+    def style(name: str) -> Response:
+        """The small picture of the style of this name, drawn from its words."""
+        found = RANDOM_PICTURE if name == RANDOM_STYLE else read_shelf().styles.get(name)
+        if found is None:
+            return PlainTextResponse("There is no such style.", 404)
+        headers = {"cache-control": "private, max-age=300", "content-security-policy": "default-src 'none'"}
+        return Response(style_picture(found), media_type="image/svg+xml", headers=headers)
 
     return routes

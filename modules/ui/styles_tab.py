@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import gradio as gr
 
 from modules.styles import read_styles, sorted_names
 from modules.ui.panel import Panel
+
+MAX_NOTES = 20
 
 
 def build(panel: Panel, folders: Sequence[Path], event: Mapping[str, Any]) -> None:
@@ -26,12 +29,15 @@ def build(panel: Panel, folders: Sequence[Path], event: Mapping[str, Any]) -> No
                 min_width=80,
             )  # fmt: skip
             none = gr.Button("Clear", size="md", elem_id="no_styles", min_width=60, scale=0)
+        notes = gr.HTML(notes_html(read_styles(folders).notes), elem_id="style_notes", padding=False)
         styles: Any = panel.place("style_selections")
         sort = gr.Button("Sort", visible="hidden", elem_id="sort_styles")
         panel.place("advanced.read_wildcards_in_order")
     last: dict[str, Any] = {**event, "trigger_mode": "always_last"}
     search.input(partial(sorted_anew, folders), [search, styles], styles, **last)
     sort.click(partial(sorted_anew, folders), [search, styles], styles, **last)
+    for event_of in (search.input, sort.click):
+        event_of(lambda: gr.update(value=notes_html(read_styles(folders).notes)), None, notes, **last)
     none.click(None, None, styles, js="() => [[]]", **event)
 
 
@@ -40,3 +46,8 @@ def sorted_anew(folders: Sequence[Path], query: Any, chosen: Any) -> dict[str, A
     names = [name for name in chosen if isinstance(name, str)] if isinstance(chosen, list) else []
     listed = sorted_names(read_styles(folders).names(), names, query if isinstance(query, str) else "")
     return gr.update(choices=[(name, name) for name in listed])
+
+
+def notes_html(notes: Sequence[str]) -> str:
+    """What is wrong with style files, as HTML; the sentences quote the files and may hold anything."""
+    return "".join(f"<p>{escape(note)}</p>" for note in notes[:MAX_NOTES])
