@@ -49,7 +49,7 @@ def base_problem(name: str, card: Card) -> str:
             f"{name} is a refiner: it can only finish a picture that a base model has begun. "
             "Choose it as the refiner, and an SDXL checkpoint here."
         )
-    if card.kind in ("sd15", "lora", "vae", "unet"):
+    if card.kind in ("lora", "vae", "unet"):
         return f"{name} cannot be the base model: it looks like {KINDS[card.kind]}, needed is {KINDS['sdxl-base']}."
     return ""
 
@@ -58,8 +58,13 @@ def refiner_problem(name: str, card: Card, base_name: str, base: Card) -> str:
     """Why a file cannot be the refiner of this base; empty if it can."""
     if card.problem:
         return card.problem
-    if card.kind in ("sd15", "lora", "vae", "unet"):
-        return f"{name} is no refiner: it looks like {KINDS[card.kind]}. Needed is an SDXL refiner, or an SDXL model."
+    if card.kind in ("lora", "vae", "unet"):
+        wanted = "an SDXL refiner, an SDXL model or an SD 1.5 model"
+        return f"{name} is no refiner: it looks like {KINDS[card.kind]}. Needed is {wanted}."
+    if base.kind == "sd15":
+        return f"{base_name} is an SD 1.5 model, and refiners go with SDXL models."
+    if card.kind == "sd15":
+        return ""
     if name == base_name:
         return f"{name} is the base model already: as its own refiner it changes next to nothing."
     fitting = _REFINED_BY.get(base.width) if base.kind == "sdxl-base" else None

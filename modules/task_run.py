@@ -75,15 +75,7 @@ class TaskRunner:
         Raises ``ValueError`` with a sentence when the task failed, and ``Closing`` when the engine ended because the
         application does, as ``closing`` tells.
         """
-        parameters = GenerationParameters.from_json(task.parameters)
-        facts = self._models.facts(parameters.base_model)
-        check_base_model(parameters.base_model, facts)
-        jobs = plan(parameters, facts, self._sources(), live.note, unpack_texts(task.texts))
-        if not task.texts:
-            self._store.keep_texts(task.id, pack_texts(jobs))
-        remove_leftovers(task.folder, task.id)
-        if task.app_deaths >= MAX_APP_DEATHS:
-            raise TaskFailed(f"Pinhole ended {task.app_deaths} times over this task: it is not tried again by itself.")
+        parameters, jobs = self._planned(task, live)
         kind = (parameters.base_model, jobs[0].width, jobs[0].height)
         todo = self._todo(task, parameters, jobs)
         lowered = task.engine_deaths
@@ -116,6 +108,19 @@ class TaskRunner:
         again = "once" if live.mishaps == 1 else f"{live.mishaps} times"
         restarts = [f"The engine had to be started again {again} during this task."] if live.mishaps else []
         return ("stopped" if todo else "done"), " ".join([*restarts, *live.notes])
+
+    def _planned(self, task: TaskRecord, live: Live) -> tuple[GenerationParameters, list[ImageJob]]:
+        """What a task asks for, with the texts that were drawn when it was first begun."""
+        parameters = GenerationParameters.from_json(task.parameters)
+        facts = self._models.facts(parameters.base_model)
+        check_base_model(parameters.base_model, facts)
+        jobs = plan(parameters, facts, self._sources(), live.note, unpack_texts(task.texts))
+        if not task.texts:
+            self._store.keep_texts(task.id, pack_texts(jobs))
+        remove_leftovers(task.folder, task.id)
+        if task.app_deaths >= MAX_APP_DEATHS:
+            raise TaskFailed(f"Pinhole ended {task.app_deaths} times over this task: it is not tried again by itself.")
+        return parameters, jobs
 
     def _add_grid(self, task: TaskRecord, count: int, output_format: str, live: Live) -> None:
         """Records one more picture with all of a task on it. That it cannot be made is said, and no reason to fail."""

@@ -37,7 +37,8 @@ class ModelsTab:
     ) -> None:
         """Says at once what is chosen and whether it works together, and lists the LoRAs that fit the base first.
 
-        The button, like those that are ``refreshing`` elsewhere, lists what lies in the folders now, in every control of the page that names a file.
+        The button, like those that are ``refreshing`` elsewhere, lists what lies in the folders now, in every control
+        of the page that names a file.
         """
         last = {**event, "trigger_mode": "always_last"}
         changes = [each.change for each in self.chosen]

@@ -113,12 +113,15 @@ def test_what_cannot_work_together_is_said(tmp_path: Path) -> None:
         lora_any={"x.lora_down.weight": [4, 9]}, flux={"lora_unet_double_blocks_0.lora_down.weight": [4, 9]},
     )  # fmt: skip
     bases = {name: base_problem(name, card) for name, card in known.items()}
-    assert {name for name, problem in bases.items() if not problem} == {"xl", "mini"}
+    assert {name for name, problem in bases.items() if not problem} == {"xl", "mini", "old"}
     assert "is a refiner: it can only finish" in bases["refiner"]
-    assert "old cannot be the base model: it looks like a Stable Diffusion 1.5 checkpoint" in bases["old"]
     refiners = {name: refiner_problem(name, card, "base", known["xl"]) for name, card in known.items()}
-    assert {name for name, problem in refiners.items() if not problem} == {"xl", "refiner"}
+    assert {name for name, problem in refiners.items() if not problem} == {"xl", "refiner", "old"}
     assert "mini is miniature SDXL and does not go with base, which is SDXL" in refiners["mini"]
+    on_old = refiner_problem("refiner", known["refiner"], "old", known["old"])
+    assert "old is an SD 1.5 model, and refiners go" in on_old
+        "refiner", known["refiner"], "old", known["old"]
+    )
     assert "is no refiner: it looks like a LoRA" in refiners["lora_xl"]
     assert "is the base model already" in refiner_problem("xl", known["xl"], "xl", known["xl"])
     loras = {name: lora_problem(name, card, "base", known["xl"]) for name, card in known.items()}
