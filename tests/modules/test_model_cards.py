@@ -120,8 +120,6 @@ def test_what_cannot_work_together_is_said(tmp_path: Path) -> None:
     assert "mini is miniature SDXL and does not go with base, which is SDXL" in refiners["mini"]
     on_old = refiner_problem("refiner", known["refiner"], "old", known["old"])
     assert "old is an SD 1.5 model, and refiners go" in on_old
-        "refiner", known["refiner"], "old", known["old"]
-    )
     assert "is no refiner: it looks like a LoRA" in refiners["lora_xl"]
     assert "is the base model already" in refiner_problem("xl", known["xl"], "xl", known["xl"])
     loras = {name: lora_problem(name, card, "base", known["xl"]) for name, card in known.items()}
