@@ -47,7 +47,7 @@ from modules.presets import PresetError, StartingPoint, apply_preset, preset_nam
 from modules.settings import Settings
 from modules.store import StoreError
 from modules.styles import read_styles
-from modules.ui import advanced_tab, canvas, header, models_tab, prompt_bar, settings_tab, styles_tab
+from modules.ui import advanced_tab, canvas, final_prompt, header, models_tab, prompt_bar, settings_tab, styles_tab
 from modules.ui.components import Wording, choices_of
 from modules.ui.model_notes import file_lists
 from modules.ui.panel import Panel
@@ -57,10 +57,8 @@ from modules.ui.view import View, refused
 log = logging.getLogger(__name__)
 
 Update = dict[str, Any]
-
 ENGINE_WAITS_SECONDS = 4.0
 RETRY_SECONDS = 3.0
-
 RATIOS = "aspect_ratios_selection"
 BEAT_SECONDS = 2.5  # a task is never silent for longer, so that the page can tell quiet from broken
 # What all events have in common: values are checked by the parameters' declaration, any number of people may use an
@@ -228,7 +226,7 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
         with gr.Row(elem_id="main"):
             with gr.Column(elem_id="left", scale=1):
                 stage = canvas.build(assets)
-                bar = prompt_bar.build(panel)
+                bar = prompt_bar.build(panel, assets)
             with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Settings"):
                     tab = settings_tab.build(panel, preset_names(handlers.settings.presets), start.preset)
@@ -299,6 +297,8 @@ def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTM
     bar.resume.click(handlers.resume, bar.task, stage, **remembered, **EVENT)
     page.load(handlers.resume, bar.task, stage, **remembered, **EVENT)
     page.load(None, None, bar.advanced, js="() => pinhole.advancedWasOpen()", **EVENT)
+    looker = final_prompt.Looker(handlers.settings, handlers.library, handlers.worker)
+    final_prompt.wire(bar.final, looker, ctrls, EVENT)
 
 
 def _wire_form(

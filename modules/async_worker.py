@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Condition, RLock, Thread
 
 from modules.channel import TaskChannel
-from modules.engine_messages import EngineConfig
+from modules.engine_messages import EngineConfig, Expanded
 from modules.engine_process import Factory, in_words, load_pipeline
 from modules.engines import Engine, LocalEngine
 from modules.events import Event, FinalState, Finish, PictureRecord, Preview, Results, TaskState
@@ -185,6 +185,11 @@ class AsyncWorker:
             yield Finish(pictures, "stopped", "Another running Pinhole is at work on this task.")
         else:
             yield Finish(pictures, task.state, task.message)
+
+    def expand(self, text: str, seed: int) -> Expanded | None:
+        """What the expansion makes of a text, by the first engine that has time for it; None if none has."""
+        answers = (engine.expand(text, seed) for engine in self._engines)
+        return next(filter(None, answers), None)
 
     def running(self, owner: str) -> str | None:
         """The newest unfinished task of an owner: what a page that was refreshed comes back to."""

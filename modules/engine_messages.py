@@ -42,6 +42,15 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
+class ExpandRequest:
+    """A text whose expansion somebody would like to see, with the seed of its draws."""
+
+    id: str
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """A step of the job with this ``index`` has begun or ended; ``image`` is a JPEG, empty if there is no new one."""
 
@@ -93,8 +102,19 @@ class Ended:
     broken: bool = False
 
 
-EngineMessage = Progress | Note | Saved | Skipped | Ended
-_BY_NAME: Mapping[str, type[EngineMessage]] = {kind.__name__: kind for kind in (Progress, Note, Saved, Skipped, Ended)}
+@dataclass(frozen=True)
+class Expanded:
+    """The answer to the ``ExpandRequest`` of this id. ``text`` is empty when nothing is added; ``note`` may say why."""
+
+    id: str
+    text: str
+    note: str = ""
+
+
+TaskMessage = Progress | Note | Saved | Skipped | Ended
+EngineMessage = TaskMessage | Expanded
+_KINDS: tuple[type[EngineMessage], ...] = (Progress, Note, Saved, Skipped, Ended, Expanded)
+_BY_NAME: Mapping[str, type[EngineMessage]] = {kind.__name__: kind for kind in _KINDS}
 
 
 def pack(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
@@ -131,6 +151,11 @@ def unpack_message(frame: bytes) -> EngineMessage:
 def pack_run(request: RunRequest) -> bytes:
     """A request as a frame."""
     return pack({"do": "run", **asdict(request), "folder": str(request.folder)})
+
+
+def pack_expand(request: ExpandRequest) -> bytes:
+    """A request as a frame; its header, without ``do``, are the fields of the request."""
+    return pack({"do": "expand", **asdict(request)})
 
 
 def unpack_run(header: Mapping[str, Any]) -> RunRequest:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,6 +23,8 @@ from modules.engine_messages import (
     Ended,
     EngineConfig,
     EngineMessage,
+    Expanded,
+    ExpandRequest,
     Note,
     Progress,
     RunRequest,
@@ -33,6 +35,7 @@ from modules.engine_messages import (
     unpack,
     unpack_run,
 )
+from modules.expansion import completed
 from modules.ladder import NotEnoughMemory
 from modules.metadata import MetadataError, describe, encode_picture, encode_preview, read_picture
 from modules.observer import Observer
@@ -55,6 +58,9 @@ class PipelineLike(Protocol):
     def run(self, jobs: Sequence[ImageJob], observer: Observer, lowered: int = 0) -> None:
         """Makes the pictures of the jobs, in order, beginning so many memory modes below the usual one."""
 
+    def expand(self, text: str, seed: int, note: Callable[[str], None]) -> str:
+        """``text`` with the words that follow it; see ``modules.expansion.Expand``."""
+
 
 Factory = Callable[[EngineConfig], PipelineLike]
 
@@ -75,7 +81,7 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="engine: %(message)s")
     courier = Courier(connection)
     wishes = Wishes()
-    requests: queue.SimpleQueue[RunRequest | None] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[RunRequest | ExpandRequest | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests, wishes), daemon=True, name="listen").start()
     saver = Saver(courier)
     pipeline: PipelineLike | None = None
@@ -84,19 +90,37 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
     except Exception:
         log.exception("the engine could not get ready; the first task will try again and say why")
     while (request := requests.get()) is not None:
-        observer = RunObserver(request, courier, wishes, saver)
+        if isinstance(request, ExpandRequest):
+            courier.send(answer(request, pipeline))
+            continue
         message, broken = "", False
         try:
             pipeline = pipeline or factory(config)
             remaining = saver.save_kept(request)
             if remaining:
-                pipeline.run(remaining, observer, request.lowered)
+                note = _noter(courier, request.task_id)
+                request = replace(request, jobs=tuple(completed(remaining, pipeline.expand, note)))
+                pipeline.run(request.jobs, RunObserver(request, courier, wishes, saver), request.lowered)
         except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happens, the task gets an answer
             message, broken = in_words(error)
         problem = saver.drain()
         courier.send(Ended(request.task_id, problem or message, broken and not problem))
         wishes.forget(request.task_id)
     courier.close()
+
+
+def answer(request: ExpandRequest, pipeline: PipelineLike | None) -> Expanded:
+    """The expansion of a text; whatever happens, there is an answer."""
+    notes: list[str] = []
+    try:
+        text = pipeline.expand(request.text, request.seed, notes.append) if pipeline is not None else ""
+    except Exception as error:  # noqa: BLE001 - somebody only wanted to see some words
+        text, notes = "", [in_words(error)[0]]
+    return Expanded(request.id, text, " ".join(notes))
+
+
+def _noter(courier: Courier, task_id: str) -> Callable[[str], None]:
+    return lambda text: courier.send(Note(task_id, text))
 
 
 def in_words(error: Exception) -> tuple[str, bool]:
@@ -290,7 +314,9 @@ class RunObserver:
         self._saver.put(self._request, self._jobs[job], picture, timings)
 
 
-def _listen(connection: Connection, requests: queue.SimpleQueue[RunRequest | None], wishes: Wishes) -> None:
+def _listen(
+    connection: Connection, requests: queue.SimpleQueue[RunRequest | ExpandRequest | None], wishes: Wishes
+) -> None:
     """Takes what the application says, also while a picture is being made."""
     while True:
         try:
@@ -304,6 +330,8 @@ def _listen(connection: Connection, requests: queue.SimpleQueue[RunRequest | Non
                 request = unpack_run(header)
                 wishes.forget(request.task_id)  # one that came after the end of an earlier run of this task
                 requests.put(request)
+            case "expand":
+                requests.put(ExpandRequest(**header))
             case "skip" | "stop" as wish:
                 wishes.add(header["task_id"], wish)
             case "exit":

@@ -6,24 +6,34 @@ import logging
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from secrets import token_hex
 from typing import Protocol
 
 from modules.engine_messages import (
     Ended,
     EngineConfig,
-    EngineMessage,
+    Expanded,
+    ExpandRequest,
     RunRequest,
+    TaskMessage,
     Wish,
     pack,
+    pack_expand,
     pack_run,
     unpack_message,
 )
 from modules.engine_process import Factory, load_pipeline, main
 
 log = logging.getLogger(__name__)
+
+
+EXPAND_SECONDS = 3.0  # that an answer may take before somebody who only looks is told to look later
+GLANCE_SECONDS = 0.05
 
 
 class EngineDied(RuntimeError):
@@ -41,7 +51,7 @@ class Engine(Protocol):
         """Starts getting ready, and returns at once."""
 
     def run(
-        self, request: RunRequest, listener: Callable[[EngineMessage], None], wished: Callable[[], Wish | None]
+        self, request: RunRequest, listener: Callable[[TaskMessage], None], wished: Callable[[], Wish | None]
     ) -> None:
         """Does the jobs, handing each message to ``listener``; returns when they are done or stopped.
 
@@ -51,6 +61,9 @@ class Engine(Protocol):
 
     def wish(self, task_id: str, wish: Wish) -> None:
         """Skip or Stop for a task; without effect if this task is not being run."""
+
+    def expand(self, text: str, seed: int) -> Expanded | None:
+        """The expansion of a text; None when the engine is busy, not there yet, or slow. A run never waits for it."""
 
     def kill(self) -> None:
         """Ends the engine at once, also one that no longer listens; a run raises ``EngineDied``."""
@@ -65,6 +78,8 @@ class LocalEngine:
     def __init__(self, config: EngineConfig, factory: Factory = load_pipeline) -> None:
         self._config = config
         self._factory = factory
+        self._talk = threading.Lock()  # of asking and hearing the answer; taken before the other one
+        self._run_is_due = threading.Event()
         self._lock = threading.Lock()  # of the fields below, and of sending
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
@@ -84,9 +99,15 @@ class LocalEngine:
                 self._ready()
 
     def run(
-        self, request: RunRequest, listener: Callable[[EngineMessage], None], wished: Callable[[], Wish | None]
+        self, request: RunRequest, listener: Callable[[TaskMessage], None], wished: Callable[[], Wish | None]
     ) -> None:
         """See ``Engine``."""
+        with self._talking():
+            self._run(request, listener, wished)
+
+    def _run(
+        self, request: RunRequest, listener: Callable[[TaskMessage], None], wished: Callable[[], Wish | None]
+    ) -> None:
         try:
             with self._lock:
                 connection = self._ready()
@@ -106,7 +127,7 @@ class LocalEngine:
         if end.message:
             raise EngineFailed(end.message)
 
-    def _relay(self, connection: Connection, task_id: str, listener: Callable[[EngineMessage], None]) -> Ended:
+    def _relay(self, connection: Connection, task_id: str, listener: Callable[[TaskMessage], None]) -> Ended:
         """Hands on what the engine says about a task, up to its end."""
         while True:
             try:
@@ -115,6 +136,8 @@ class LocalEngine:
                 raise EngineDied(self._obituary()) from None
             if isinstance(message, Ended):
                 return message
+            if isinstance(message, Expanded):  # it took too long, and nobody waits for it any more
+                continue
             try:
                 listener(message)
             except BaseException:
@@ -130,6 +153,41 @@ class LocalEngine:
                 self._send(connection, pack({"do": wish, "task_id": task_id}))
             except OSError:
                 log.info("the engine was gone before it could be told to %s", wish)
+
+    def expand(self, text: str, seed: int) -> Expanded | None:
+        """See ``Engine``."""
+        if not self._talk.acquire(blocking=False):
+            return None
+        try:
+            request = ExpandRequest(token_hex(8), text, seed)
+            with self._lock:
+                if self._closed or self._connection is None or self.process_id is None:
+                    return None
+                connection = self._connection
+                connection.send_bytes(pack_expand(request))
+            return self._answer(connection, request.id)
+        except (EOFError, OSError):
+            return None  # the next run will find out, and say so
+        finally:
+            self._talk.release()
+
+    def _answer(self, connection: Connection, wanted: str) -> Expanded | None:
+        """The answer to a request, unless it takes too long or a run is due."""
+        end = time.monotonic() + EXPAND_SECONDS
+        while time.monotonic() < end and not self._run_is_due.is_set():
+            if connection.poll(GLANCE_SECONDS):
+                message = unpack_message(connection.recv_bytes())
+                if isinstance(message, Expanded) and message.id == wanted:
+                    return message
+        return None
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """For a run: whoever only looks at something makes way."""
+        self._run_is_due.set()
+        with self._talk:
+            self._run_is_due.clear()
+            yield
 
     def kill(self) -> None:
         """See ``Engine``."""

@@ -8,13 +8,17 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolders:
-    """The folders of the kinds that are chosen by name, each searched in order, and the one of preview decoders."""
+    """The folders of the kinds that are chosen by name, each searched in order, and the one of preview decoders.
+
+    ``expansion`` are folders of one prompt expansion each; the first that holds one is used, the last is the built-in.
+    """
 
     checkpoints: tuple[Path, ...]
     loras: tuple[Path, ...]
     vae: tuple[Path, ...]
     embeddings: tuple[Path, ...]
     previews: Path
+    expansion: tuple[Path, ...]
 
     @staticmethod
     def under(models: Path) -> ModelFolders:
@@ -25,6 +29,7 @@ class ModelFolders:
             vae=(models / "vae",),
             embeddings=(models / "embeddings",),
             previews=models / "vae_approx",
+            expansion=tuple(models / "prompt_expansion" / name for name in ("fooocus_expansion", "pinhole-mini")),
         )
 
     def of(self, kind: str) -> tuple[Path, ...]:

@@ -53,7 +53,9 @@ class GenerationParameters(BaseModel):
 
     prompt: Annotated[str, Text(label="Prompt", lines=3, placeholder="Type prompt here.")] = ""
     negative_prompt: Annotated[str, Text(label="Negative Prompt", lines=2, hint="What you do not want to see.")] = ""
-    style_selections: Annotated[tuple[str, ...], Names(label="Styles")] = ("Fooocus Enhance", "Fooocus Sharp")
+    style_selections: Annotated[tuple[str, ...], Names(label="Styles")] = (
+        "Fooocus V2", "Fooocus Enhance", "Fooocus Sharp",
+    )  # fmt: skip
     performance_selection: Annotated[str, Choice(label="Performance", choices=PERFORMANCE_MODES, style="radio")] = (
         "Speed"
     )

@@ -17,6 +17,7 @@ from torch import Tensor
 from ldm_patched.modules.devices import give_back_memory, look, use_threads
 from ldm_patched.modules.memory import AUTOMATIC, Policy, ran_out
 from ldm_patched.modules.text_cache import TextCache
+from modules.expansion import Expansions
 from modules.ladder import Ladder, Means, NotEnoughMemory, Stage, Work
 from modules.loaded import LoadedModel, Loader, ModelSpec
 from modules.model_folders import ModelFolders
@@ -47,6 +48,7 @@ class Pipeline:
         self._loader = self._open(policy)
         self._ladder = Ladder(policy)
         self._wished = self._policy = policy
+        self.expand = Expansions(folders.expansion)
         use_threads(policy)
 
     @property

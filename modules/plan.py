@@ -36,10 +36,11 @@ class ImageJob:
     """One picture, completely decided; JSON-able with ``dataclasses.asdict``.
 
     ``width`` and ``height`` are in pixels, multiples of 8. ``positive`` and ``negative`` are texts that are encoded one
-    by one and joined after that; ``styles`` names those whose texts are among them. ``denoise`` and ``adm_scaler_end``
-    are fractions 0..1. ``checkpoint`` is relative to the checkpoint folders. ``refiner`` is likewise, empty for none,
-    and takes over after ``switch`` steps. ``vae`` is relative to the VAE folder, empty for the checkpoint's own.
-    ``loras`` are (name, strength). ``freeu`` is (b1, b2, s1, s2), None to leave it.
+    by one and joined after that; ``styles`` names those whose texts are among them. ``expand`` is the text to which the
+    engine adds words, empty for none; what comes of it is ``expansion`` and the last of ``positive``. ``denoise`` and
+    ``adm_scaler_end`` are fractions 0..1. ``checkpoint`` is relative to the checkpoint folders. ``refiner`` is
+    likewise, empty for none, and takes over after ``switch`` steps. ``vae`` is relative to the VAE folder, empty for
+    the checkpoint's own. ``loras`` are (name, strength). ``freeu`` is (b1, b2, s1, s2), None to leave it.
     """
 
     index: int
@@ -47,6 +48,7 @@ class ImageJob:
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     styles: tuple[str, ...]
+    expand: str
     checkpoint: str
     width: int
     height: int
@@ -71,6 +73,7 @@ class ImageJob:
     vae: str
     loras: tuple[tuple[str, float], ...]
     freeu: tuple[float, float, float, float] | None
+    expansion: str = ""
 
 
 def plan(
@@ -111,6 +114,7 @@ def plan(
             positive=texts.positive,
             negative=texts.negative,
             styles=texts.styles,
+            expand=texts.expand,
             checkpoint=parameters.base_model,
             width=width,
             height=height,
@@ -142,7 +146,7 @@ def plan(
 
 def pack_texts(jobs: Sequence[ImageJob]) -> str:
     """What was drawn for jobs, as JSON."""
-    drawn = [Texts(positive=job.positive, negative=job.negative, loras=job.loras, styles=job.styles) for job in jobs]
+    drawn = [Texts(job.positive, job.negative, job.loras, job.styles, job.expand) for job in jobs]
     return json.dumps([asdict(texts) for texts in drawn])
 
 
@@ -154,6 +158,7 @@ def unpack_texts(packed: str) -> list[Texts]:
             negative=tuple(texts["negative"]),
             loras=tuple((name, weight) for name, weight in texts["loras"]),
             styles=tuple(texts["styles"]),
+            expand=texts.get("expand", ""),
         )
         for texts in json.loads(packed or "[]")
     ]

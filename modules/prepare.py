@@ -144,8 +144,10 @@ def _both_sides(name: str, clip: CLIP, job: ImageJob, embeddings: Embeddings) ->
 
 
 def _encode(name: str, clip: CLIP, job: ImageJob, texts: Sequence[str], embeddings: Embeddings) -> Encoded:
+    # An expansion is read word by word; what the picture is about as a whole is for the other texts to say.
+    whole = len(texts) - bool(job.expansion and texts is job.positive)
     try:
-        ((hidden, extras),) = clip.encode(texts, job.clip_skip, top_k=len(texts), embeddings=embeddings)
+        ((hidden, extras),) = clip.encode(texts, job.clip_skip, top_k=whole, embeddings=embeddings)
     except ValueError as error:  # a text that is too long, a layer that is not there
         raise PipelineError(f"{name}: {error}") from error
     return hidden, extras["pooled_output"]

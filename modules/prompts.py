@@ -1,4 +1,4 @@
-"""What a user wrote -> the texts of each picture: lines, arrays, LoRA tags, wildcards, styles.
+"""What a user wrote -> the texts of each picture: lines, arrays, LoRA tags, wildcards, styles, what is to be expanded.
 
 Pure but for the lists that are passed in, and seeded; knows nothing of tokens or networks. In the order of
 ``texts_of``: a line is cleaned, its arrays are resolved, its LoRA tags taken out, its wildcards filled in; then the
@@ -48,12 +48,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class Texts:
-    """What one picture is told: texts to encode one by one and join after that, its LoRAs, the styles in use."""
+    """What one picture is told: texts to encode one by one and join after that, its LoRAs, the styles in use.
+
+    ``expand`` is the text to which a language model adds words, empty for none: the main line, without any style.
+    """
 
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     loras: tuple[Lora, ...]
     styles: tuple[str, ...]
+    expand: str
 
 
 def texts_of(wish: Wish, seeds: Sequence[int], sources: Sources, note: Callable[[str], None]) -> list[Texts]:
@@ -108,6 +112,7 @@ def _texts(
         negative=tuple(filter(None, [*negative, negative_main, *negative_extras])) or (negative_main,),
         loras=merged_loras(wish.loras, found, sources.loras, wish.max_loras, note) if found else tuple(wish.loras),
         styles=names,
+        expand=main if EXPANSION_STYLE in names else "",
     )
 
 
@@ -218,10 +223,8 @@ def _styles_in_use(wanted: Sequence[str], shelf: Shelf, rng: Random, note: Calla
     for name in wanted:
         if name == RANDOM_STYLE and shelf.styles:
             name = rng.choice(list(shelf.styles))
-        if name in shelf.styles:
+        if name == EXPANSION_STYLE or name in shelf.styles:
             names.append(name)
-        elif name == EXPANSION_STYLE:
-            note(f"{EXPANSION_STYLE} would add words to the prompt, which is not built yet: it is used as written.")
         else:
             note(shelf.missing(name))
     return tuple(names)
@@ -229,12 +232,13 @@ def _styles_in_use(wanted: Sequence[str], shelf: Shelf, rng: Random, note: Calla
 
 def _laid_around(main: str, names: Sequence[str], shelf: Shelf) -> tuple[list[str], list[str]]:
     """The lines of the styles on both sides, each style a text of its own. The user's own words are always there."""
+    styles = [shelf.styles[name] for name in names if name != EXPANSION_STYLE]
     positive: list[str] = []
     negative: list[str] = []
-    for name in names:
-        lines, avoided = shelf.styles[name].applied(main)
+    for style in styles:
+        lines, avoided = style.applied(main)
         positive += lines
         negative += avoided
-    if not any(shelf.styles[name].holds_prompt for name in names):
+    if not any(style.holds_prompt for style in styles):
         positive.insert(0, main)
     return positive, negative

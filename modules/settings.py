@@ -70,6 +70,7 @@ FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
         "path_vae": "models.vae",
         "path_embeddings": "models.embeddings",
         "path_vae_approx": "models.previews",
+        "path_fooocus_expansion": "models.expansion",
         "path_outputs": "outputs",
         "path_presets": "presets",
         "path_wildcards": "wildcards",
@@ -186,6 +187,8 @@ def _with_folder(settings: Settings, name: str, value: object, base: Path, sourc
         raise SettingsError(f"{source}: {value!r} is not a folder")
     folders = tuple((base / each).resolve() for each in named)
     group, _, kind = name.partition(".")
+    if kind == "expansion":
+        folders += settings.models.expansion[-1:]
     if group == "models" and kind != "previews":
         return replace(settings, models=replace(settings.models, **{kind: folders}))  # type: ignore[arg-type]
     if len(folders) != 1:

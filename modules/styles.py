@@ -15,7 +15,7 @@ from typing import Any
 from modules.controls import shown
 
 EXPANSION_STYLE = "Fooocus V2"
-"""No texts of its own: it stands for the expansion of the prompt, which is not built yet."""
+"""No texts of its own: it stands for the expansion of the prompt, words that a language model adds to it."""
 RANDOM_STYLE = "Random Style"
 """Stands for another one in each picture, drawn from its seed."""
 PLACEHOLDER = "{prompt}"
@@ -53,8 +53,8 @@ class Shelf:
     notes: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
-        """What can be chosen: the random one, then all styles in the order of their files."""
-        return [RANDOM_STYLE, *(name for name in self.styles if name != EXPANSION_STYLE)]
+        """What can be chosen: the expansion and the random one, then all styles in the order of their files."""
+        return list(dict.fromkeys([EXPANSION_STYLE, RANDOM_STYLE, *self.styles]))
 
     def missing(self, name: str) -> str:
         """A sentence about a style that is not here."""

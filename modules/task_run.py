@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.channel import TaskChannel
-from modules.engine_messages import EngineMessage, Note, Progress, RunRequest, Saved, Skipped, Wish
+from modules.engine_messages import Note, Progress, RunRequest, Saved, Skipped, TaskMessage, Wish
 from modules.engine_process import picture_facts
 from modules.engines import Engine, EngineDied
 from modules.events import FinalState, PictureRecord
@@ -169,11 +169,11 @@ class TaskRunner:
 
     def _listener(
         self, live: Live, engine: Engine, pace: Pace, jobs: Sequence[ImageJob], shown: bool
-    ) -> Callable[[EngineMessage], None]:
+    ) -> Callable[[TaskMessage], None]:
         """What to do with each message of the engine about a task; ``shown``: pictures as they are finished."""
         by_index = {job.index: job for job in jobs}
 
-        def hear(message: EngineMessage) -> None:
+        def hear(message: TaskMessage) -> None:
             match message:
                 case Progress():
                     pace.step(message.index, message.step, message.steps)
@@ -191,7 +191,7 @@ class TaskRunner:
                     pace.settle(message.index)
                     self._store.add_skipped(message.task_id, message.index)
 
-        def listen(message: EngineMessage) -> None:
+        def listen(message: TaskMessage) -> None:
             try:
                 hear(message)
             except StoreError as error:  # the picture is on the disk and will be found there; more cannot be promised

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from ldm_patched.ldm.attention import SpatialTransformer
 from ldm_patched.ldm.unet import ResBlock, UNet, UNetParams, timestep_embedding
 from ldm_patched.modules.model_sampling import scaled_linear_sigmas
-from ldm_patched.modules.sdxl_clip import ROOM, SDXLClip, Tower
+from ldm_patched.modules.sdxl_clip import SDXLClip, Tower
+from ldm_patched.modules.token_chunks import ROOM
 from training.captions import full_caption
 from training.latents import LATENTS, THINGS, scene_of
 from training.loop import Run, Schedule, channels_last

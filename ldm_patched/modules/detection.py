@@ -32,8 +32,8 @@ from ldm_patched.modules.checkpoint_layout import (
     unet_to_published,
 )
 from ldm_patched.modules.conditioning import NUMBER_WIDTH, REFINER_NUMBERS, SIZE_NUMBERS
-from ldm_patched.modules.sdxl_clip import CHUNK
 from ldm_patched.modules.state_dict import WeightsError, with_prefix
+from ldm_patched.modules.token_chunks import CHUNK
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -48,10 +48,11 @@ from ldm_patched.modules.embeddings import NO_EMBEDDINGS, Embeddings, find_embed
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.parts import FileIdentity, TowerPart
 from ldm_patched.modules.quantised import store_in_eight_bits
-from ldm_patched.modules.sdxl_clip import SDXLClip, Tower, part_of, pieces_with_embeddings
+from ldm_patched.modules.sdxl_clip import SDXLClip, Tower, part_of
 from ldm_patched.modules.state_dict import TensorFile, WeightsError, cast, with_prefix
 from ldm_patched.modules.streaming import stream, visiting
 from ldm_patched.modules.text_cache import TextCache
+from ldm_patched.modules.token_chunks import pieces_with_embeddings
 
 LATENT_SCALES: Mapping[Kind, float] = {"sdxl": 0.13025, "sdxl_refiner": 0.13025, "sd15": 0.18215}
 """What an autoencoder's latents are multiplied by before they are noised: it brings them to unit variance."""

@@ -18,7 +18,9 @@ from tokenizers import models, normalizers, pre_tokenizers
 FULL_ROWS = 49_408
 """Rows of a published embedding table: 256 bytes, 256 bytes that end a word, 48,894 merges, start and end."""
 
-_FIXED_ROWS = 514
+FIXED_ROWS = 514
+"""Rows of a table without any merge."""
+
 # The words of CLIP (arXiv 2103.00020): contractions, runs of letters, single digits, runs of anything else. A
 # prompt cannot spell the start or end token: "<|endoftext|>" is read as ordinary characters.
 _WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -49,8 +51,8 @@ class Tokenizer:
     """
 
     def __init__(self, rows: int) -> None:
-        if not _FIXED_ROWS <= rows <= FULL_ROWS:
-            raise ValueError(f"a CLIP vocabulary has {_FIXED_ROWS:,} to {FULL_ROWS:,} tokens, not {rows:,}")
+        if not FIXED_ROWS <= rows <= FULL_ROWS:
+            raise ValueError(f"a CLIP vocabulary has {FIXED_ROWS:,} to {FULL_ROWS:,} tokens, not {rows:,}")
         self.rows = rows
         self.start = rows - 2
         self.end = rows - 1
@@ -64,7 +66,7 @@ class Tokenizer:
 
 @lru_cache(maxsize=4)
 def _encoder(rows: int) -> tokenizers.Tokenizer:
-    merges = _merges(rows - _FIXED_ROWS)
+    merges = _merges(rows - FIXED_ROWS)
     symbols = _byte_symbols()
     names = [*symbols, *(symbol + "</w>" for symbol in symbols), *(first + second for first, second in merges)]
     vocabulary = dict(zip(names, range(len(names)), strict=True))

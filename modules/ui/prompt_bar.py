@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from modules.ui import final_prompt
+from modules.ui.final_prompt import FinalPromptBar
 from modules.ui.panel import Panel
 
 
@@ -20,10 +22,14 @@ class PromptBar:
     retry: gr.Button
     advanced: gr.Checkbox
     task: gr.Textbox
+    final: FinalPromptBar
 
 
-def build(panel: Panel) -> PromptBar:
-    """Prompt, Generate or Skip and Stop, and the switch of the advanced column."""
+def build(panel: Panel, assets: str) -> PromptBar:
+    """Prompt, Generate or Skip and Stop, the switch of the advanced column, and the final prompt.
+
+    ``assets`` is the address of the page's own scripts.
+    """
     with gr.Row(elem_id="prompt_row", equal_height=True):
         panel.place("prompt")
         with gr.Column(elem_id="buttons", min_width=140, scale=0):
@@ -40,7 +46,9 @@ def build(panel: Panel) -> PromptBar:
             interactive=True,
             scale=0,
         )
+        final_prompt.build_switch()
+    final = final_prompt.build(assets)
     resume = gr.Button("Resume", visible="hidden", elem_id="resume_button")
     retry = gr.Button("Make the rest", visible="hidden", elem_id="retry_button")
     task = gr.Textbox("", visible="hidden", elem_id="task_box", label="Task")
-    return PromptBar(generate, stop, skip, resume, retry, advanced, task)
+    return PromptBar(generate, stop, skip, resume, retry, advanced, task, final)

@@ -9,13 +9,17 @@ from secrets import token_hex
 from typing import Any, Literal
 
 from modules.events import Event, Finish, PictureRecord, Preview, Results
+from modules.expansion import added_words
 
 ViewState = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A finished picture as the page knows it: by its id, never by its path. The seed is text: it has 63 bits."""
+    """A finished picture as the page knows it: by its id, never by its path. The seed is text: it has 63 bits.
+
+    ``added`` are the words that the expansion added to the prompt.
+    """
 
     id: str
     index: int
@@ -23,6 +27,7 @@ class Shown:
     width: int
     height: int
     name: str
+    added: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,14 @@ def refused(message: str) -> dict[str, Any]:
 
 def _shown(records: Iterable[PictureRecord]) -> tuple[Shown, ...]:
     return tuple(
-        Shown(record.id, record.index, str(record.seed), record.width, record.height, record.path.name)
+        Shown(record.id, record.index, str(record.seed), record.width, record.height, record.path.name, _added(record))
         for record in records
     )
+
+
+def _added(record: PictureRecord) -> str:
+    job = record.facts.get("job", {})
+    return added_words(job.get("expand", ""), job.get("expansion", ""))
 
 
 def _data_address(jpeg: bytes) -> str:

@@ -14,8 +14,9 @@ from ldm_patched.modules.conditioning import Conditioning
 from ldm_patched.modules.embeddings import MAX_VECTORS, NO_EMBEDDINGS, Embeddings
 from ldm_patched.modules.parts import FileIdentity
 from ldm_patched.modules.sd import CLIP
-from ldm_patched.modules.sdxl_clip import ROOM, SDXLClip, Tower, pieces_with_embeddings
+from ldm_patched.modules.sdxl_clip import SDXLClip, Tower
 from ldm_patched.modules.state_dict import WeightsError
+from ldm_patched.modules.token_chunks import ROOM, pieces_with_embeddings
 from tests.ldm_patched.lora_files import save
 
 ROWS = 1000

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,9 @@ class StandIn:
         for job in jobs:
             if not self._make(job, observer):
                 return
+
+    def expand(self, text: str, seed: int, note: Callable[[str], None]) -> str:
+        return f"{text}, soft light, number {seed % 1000}"
 
     def _make(self, job: ImageJob, observer: Observer) -> bool:
         wishes = dict(word.partition("=")[::2] for word in job.positive[0].split())

@@ -254,4 +254,4 @@ def test_styles_can_be_set_as_text(text: str, names: tuple[str, ...]) -> None:
 
 
 def test_the_styles_at_first_are_the_field_s() -> None:
-    assert DEFAULTS.style_selections == ("Fooocus Enhance", "Fooocus Sharp")
+    assert DEFAULTS.style_selections == ("Fooocus V2", "Fooocus Enhance", "Fooocus Sharp")

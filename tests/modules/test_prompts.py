@@ -253,11 +253,15 @@ def test_the_same_seed_gives_the_same_texts_alone_and_first_of_many() -> None:
     )
 
 
-def test_the_expansion_says_that_it_is_not_built() -> None:
-    notes: list[str] = []
-    texts = told(wish("cat", styles=("Fooocus V2", "Clean")), range(3), notes)
-    assert [each.styles for each in texts] == [("Clean",)] * 3
-    assert len(notes) == 1 and "Fooocus V2" in notes[0]
+def test_what_is_expanded_is_the_main_line_without_any_style() -> None:
+    prompt = "[[red,blue]] cat <lora:a:0.5>, __look__,\nsecond line"
+    texts = told(wish(prompt, styles=("Ink", "Fooocus V2", "Clean")), (1, 2))
+    assert [each.expand for each in texts] == ["red cat", "blue cat"]
+    assert texts[0].positive == ("ink drawing of red cat, fine lines", "second line")
+    assert texts[0].styles == ("Ink", "Fooocus V2", "Clean")
+    (alone,) = told(wish("cat", styles=("Fooocus V2",)))
+    assert (alone.positive, alone.expand) == (("cat",), "cat")
+    assert told(wish("cat", styles=("Ink",)))[0].expand == told(wish("", styles=("Fooocus V2",)))[0].expand == ""
 
 
 def test_each_complaint_is_made_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ldm_patched.modules.sd import Checkpoint, load_checkpoint
-from modules.styles import RANDOM_STYLE, Shelf, Style, normal_name, read_styles, sorted_names
+from modules.styles import EXPANSION_STYLE, RANDOM_STYLE, Shelf, Style, normal_name, read_styles, sorted_names
 from tests.ldm_patched.tiny import TINY_SDXL, write
 
 
@@ -51,7 +51,7 @@ def test_files_of_all_folders_are_read_and_later_ones_win(tmp_path: Path) -> Non
     assert list(shelf.styles) == ["SAI Anime", "Y", "X"] and shelf.notes == ()
     assert shelf.styles["SAI Anime"] == Style("SAI Anime", "{prompt} b", "")
     assert shelf.styles["X"].negative_prompt == "mine"
-    assert shelf.names() == [RANDOM_STYLE, "SAI Anime", "Y", "X"]
+    assert shelf.names() == [EXPANSION_STYLE, RANDOM_STYLE, "SAI Anime", "Y", "X"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_style_is_applied_line_by_line() -> None:
     style = Style("X", "a {prompt} {prompt}\n b ", "c\nd")
     assert style.applied("cat") == (["a cat cat", "b"], ["c", "d"]) and style.holds_prompt
     assert Style("X", "", "c").applied("cat") == ([], ["c"])
-    assert Shelf().names() == [RANDOM_STYLE]
+    assert Shelf().names() == [EXPANSION_STYLE, RANDOM_STYLE]
 
 
 @pytest.fixture(scope="module")

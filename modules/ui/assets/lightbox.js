@@ -15,6 +15,7 @@ class Lightbox {
     this.dialog.setAttribute("aria-label", "Picture");
     this.image = element("img", "lightbox-picture");
     this.caption = element("span", "lightbox-caption");
+    this.added = element("span", "lightbox-added");
     this.previous = button("lightbox-step is-previous", "Previous picture", "‹");
     this.next = button("lightbox-step is-next", "Next picture", "›");
     this.download = element("a", "lightbox-button", "Download");
@@ -24,7 +25,7 @@ class Lightbox {
     const close = button("lightbox-button", "Close", "Close");
     const bar = element("div", "lightbox-bar");
     bar.append(this.caption, this.download, this.tab, close);
-    this.dialog.append(this.image, this.previous, this.next, bar);
+    this.dialog.append(this.image, this.previous, this.next, this.added, bar);
     document.body.append(this.dialog);
     close.addEventListener("click", () => this.dialog.close());
     this.previous.addEventListener("click", () => this.step(-1));
@@ -62,6 +63,7 @@ class Lightbox {
     this.image.style.aspectRatio = `${picture.width} / ${picture.height}`;
     const count = this.pictures.length > 1 ? `${place + 1} of ${this.pictures.length} · ` : "";
     this.caption.textContent = `${count}${picture.width} × ${picture.height} · seed ${picture.seed}`;
+    this.added.textContent = picture.added ? `Fooocus V2 added: ${picture.added}` : "";
     this.download.href = `${address}?download=1`;
     this.download.download = picture.name;
     this.tab.href = address;

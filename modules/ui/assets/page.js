@@ -6,6 +6,8 @@ import { enhanceRatios, selectedSize, toggleRatios } from "./ratios.js";
 import { explain, markIdle } from "./idle.js";
 import { markWords } from "./models.js";
 import { markStyles } from "./styles.js";
+import { exampleSeed, formChanged, mountFinalPrompt, toggleFinalPrompt } from "./final.js";
+import { changeWeight } from "./weights.js";
 
 const root = document.documentElement;
 const memory = {
@@ -47,6 +49,7 @@ let saving = null;
 
 function remember(base, names, values) {
   explain(names, values);
+  formChanged();
   clearTimeout(saving);
   saving = setTimeout(() => {
     memory.set("form", { base, values: Object.fromEntries(names.map((name, place) => [name, values[place]])) });
@@ -114,6 +117,8 @@ document.addEventListener("keydown", (event) => {
   if (!isLive() && !document.querySelector("dialog[open]")) document.querySelector("#generate_button")?.click();
 }, true);
 
+document.addEventListener("keydown", changeWeight, true);
+
 document.addEventListener("change", (event) => {
   if (event.target.closest?.("#advanced_checkbox")) showAdvanced(event.target.checked);
   if (event.target.closest?.("#developer_mode")) showDeveloper(event.target.checked);
@@ -123,6 +128,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("click", (event) => {
   if (event.target.closest?.("#theme_button")) toggleTheme();
   else if (event.target.closest?.("#ratio_button")) toggleRatios();
+  else if (event.target.closest?.("#final_switch")) toggleFinalPrompt();
   else if (event.target.closest?.("#stop_button")) announceStop("stop");
   else if (event.target.closest?.("#skip_button")) announceStop("skip");
 });
@@ -157,6 +163,8 @@ window.pinhole = {
   remember,
   recall,
   seedFor,
+  mountFinalPrompt,
+  exampleSeed,
   currentTask: () => current().task,
   advancedWasOpen: () => Boolean(memory.get("advanced")),
   developerWasOpen: () => Boolean(memory.get("developer")),
