@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from random import Random
+from types import MappingProxyType
 
-from modules.styles import RANDOM_STYLE, Style
+from modules.styles import EXPANSION_STYLE, RANDOM_STYLE, Style
 
 SIDE = 128
 MAX_TITLE = 48  # characters that are shown of a name
@@ -158,7 +159,13 @@ def style_picture(style: Style) -> str:
     )
 
 
-RANDOM_PICTURE = Style(RANDOM_STYLE, "abstract pop pixel", "")
+# Of the names that no file holds.
+SPECIAL_STYLES: Mapping[str, Style] = MappingProxyType(
+    {
+        RANDOM_STYLE: Style(RANDOM_STYLE, "abstract pop pixel", ""),
+        EXPANSION_STYLE: Style(EXPANSION_STYLE, "cinematic film photo", ""),
+    }
+)
 
 
 def _score(row: str, words: set[str], named: set[str]) -> int:

@@ -14,8 +14,8 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.responses import Response
 
 from modules.events import PictureRecord
-from modules.style_pictures import RANDOM_PICTURE, style_picture
-from modules.styles import RANDOM_STYLE, Shelf
+from modules.style_pictures import SPECIAL_STYLES, style_picture
+from modules.styles import Shelf
 
 ASSETS = Path(__file__).parents[1] / "ui" / "assets"
 FOR_EVER = "private, max-age=31536000, immutable"
@@ -87,7 +87,7 @@ def router(find_picture: Callable[[str], PictureRecord | None], read_shelf: Call
     @routes.get("/style-picture")
     def style(name: str) -> Response:
         """The small picture of the style of this name, drawn from its words."""
-        found = RANDOM_PICTURE if name == RANDOM_STYLE else read_shelf().styles.get(name)
+        found = SPECIAL_STYLES.get(name) or read_shelf().styles.get(name)
         if found is None:
             return PlainTextResponse("There is no such style.", 404)
         headers = {"cache-control": "private, max-age=300", "content-security-policy": "default-src 'none'"}
