@@ -66,7 +66,7 @@ def build(assets: str) -> FinalPromptBar:
     """Place the panel, closed; ``assets`` is the address of the page's own scripts."""
     panel = gr.HTML(
         {"state": "empty"},
-        html_template='<section class="final" aria-label="Final prompt"></section>',
+        html_template='<section class="final-box" aria-label="Final prompt"></section>',
         js_on_load=f'import("{assets}/page.js").then(() => pinhole.mountFinalPrompt(element, props, watch));',
         apply_default_css=False,
         elem_id="final_prompt",

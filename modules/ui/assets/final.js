@@ -14,7 +14,7 @@ export const exampleSeed = () => example;
 const isOpen = () => root.dataset.final === "open";
 
 export function mountFinalPrompt(element, props, watch) {
-  panel = element.querySelector(".final");
+  panel = element.querySelector(".final-box");
   draw(props.value);
   watch("value", () => draw(props.value));
 }
