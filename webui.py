@@ -41,9 +41,9 @@ from modules.parameters import (
     parameters_from_ctrls,
     parameters_to_ctrls,
 )
-from modules.performance import MODES
-from modules.plan import ModelFacts, picture_size
+from modules.plan import ModelFacts, mode_loras, picture_size
 from modules.presets import PresetError, StartingPoint, apply_preset, preset_names
+from modules.prompt_sources import prompt_sources
 from modules.settings import Settings
 from modules.store import StoreError
 from modules.styles import read_styles
@@ -93,7 +93,9 @@ class Handlers:
         """
         try:
             parameters = parameters_from_ctrls(args)
-            check_base_model(parameters.base_model, self.library.checkpoints.facts(parameters.base_model))
+            facts = self.library.checkpoints.facts(parameters.base_model)
+            check_base_model(parameters.base_model, facts)
+            mode_loras(parameters, facts, prompt_sources(self.settings))
             task_id = self.worker.submit(parameters, owner_of(request.cookies))
         except ValueError as error:
             yield gr.update(value=refused(with_labels(str(error))))
@@ -176,8 +178,8 @@ class Handlers:
         return self.model_chosen(name)
 
     def mode_chosen(self, name: str) -> list[Update]:
-        """Locks exactly the controls over which the performance mode decides."""
-        return [gr.update(interactive=path not in MODES[name].overrides) for path in locked_paths()]
+        """Locks exactly the controls over which the performance mode decides, and says so under each of them."""
+        return settings_tab.locks(name)
 
     def wording(self, model: str) -> Wording:
         """The choices as they are right now: the files on the disk, sizes in pixels of this model."""
@@ -276,11 +278,6 @@ def shown_anew(leaf: Leaf, value: Any, wording: Wording) -> Update:
     return gr.update(value=value)
 
 
-def locked_paths() -> list[str]:
-    """The parameters over which some performance mode decides."""
-    return sorted({path for mode in MODES.values() for path in mode.overrides})
-
-
 def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTML, bar: prompt_bar.PromptBar) -> None:
     """Generate, Skip, Stop, and coming back to a running task."""
     ctrls = panel.ctrls()
@@ -311,9 +308,9 @@ def _wire_form(
     model, ratios, styles = panel.get("base_model"), panel.get(RATIOS), panel.get("style_selections")
     tab.preset.input(handlers.preset_chosen, [tab.preset, *ctrls], [*ctrls, note], **EVENT)
     model.input(handlers.model_chosen, model, [ratios, note], **EVENT)
-    if locked := locked_paths():
-        mode = panel.get("performance_selection")
-        mode.change(handlers.mode_chosen, mode, [panel.get(path) for path in locked], **EVENT)
+    mode = panel.get("performance_selection")
+    locked = [panel.get(path) for path in settings_tab.locked_paths()]
+    mode.change(handlers.mode_chosen, mode, locked, **EVENT)
     tab.random.change(
         None, [tab.random, tab.seed], tab.seed, js="(random, seed) => pinhole.seedFor(random, seed)", **EVENT
     )
@@ -322,7 +319,8 @@ def _wire_form(
     for ctrl in ctrls:
         ctrl.change(None, ctrls, None, js=remember, **EVENT)
     recalled = page.load(None, ctrls, ctrls, js=f"(...values) => pinhole.recall({base}, {names}, values)", **EVENT)
-    # The form that was remembered may ask for another model, whose sizes differ.
+    # The form that was remembered may ask for another mode, and for another model, whose sizes differ.
+    recalled.then(handlers.mode_chosen, mode, locked, **EVENT)
     recalled.then(handlers.model_recalled, model, [ratios, note], **EVENT)
     recalled.then(partial(styles_tab.sorted_anew, handlers.settings.styles, ""), styles, styles, **EVENT)
 

@@ -95,6 +95,17 @@ def native_size(header: Header, kind: str) -> int:
     return round(math.sqrt(int(stated[1]) * int(stated[2])))
 
 
+def text_width(header: Header) -> int | None:
+    """The width of the text states that cross-attention reads, of a checkpoint or of a LoRA; None if not to be seen.
+
+    2048 for SDXL, 768 for Stable Diffusion 1.5: a LoRA fits where it is the same.
+    """
+    for name, shape in header.shapes.items():
+        if re.search(r"attn2[._]to_k\.(weight|lora_down\.weight|lora_A\.weight)$", name) and len(shape) >= 2:
+            return shape[1]
+    return None
+
+
 class ModelFiles:
     """The model files of one kind, in one or several folders; an earlier folder wins. Safe to share among threads."""
 
@@ -138,7 +149,7 @@ class ModelFiles:
             if key not in self._facts:
                 header = read_header(path)
                 kind = kind_of(header)
-                self._facts[key] = ModelFacts(native=native_size(header, kind), kind=kind)
+                self._facts[key] = ModelFacts(native_size(header, kind), kind, text_width(header))
             return self._facts[key]
 
 

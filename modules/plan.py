@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 
 from modules.choices import MAX_SEED, NO_MODEL, OWN_VAE, parse_aspect_ratio
 from modules.parameters import LORA_ROWS, GenerationParameters
@@ -24,11 +25,12 @@ class ModelFacts:
     """What must be known of a checkpoint to plan for it.
 
     ``native`` is the side, in pixels, of the squares it was trained on; ``kind`` is what its tensors look like
-    (``files.KINDS``).
+    (``files.KINDS``); ``text_width`` is the width of text states it reads, None where that cannot be seen.
     """
 
     native: int
     kind: str = "sdxl-base"
+    text_width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def plan(
         (parameters.image_seed + (0 if advanced.disable_seed_increment else index)) % (MAX_SEED + 1)
         for index in range(parameters.image_number)
     ]
-    told = drawn or texts_of(wish_of(parameters), seeds, sources, note)
+    told = drawn or texts_of(wish_of(parameters, mode_loras(parameters, facts, sources)), seeds, sources, note)
     return [
         ImageJob(
             index=index,
@@ -164,15 +166,39 @@ def unpack_texts(packed: str) -> list[Texts]:
     ]
 
 
-def wish_of(parameters: GenerationParameters) -> Wish:
-    """What the texts of these parameters are made of."""
+def mode_loras(parameters: GenerationParameters, facts: ModelFacts, sources: Sources) -> tuple[tuple[str, float], ...]:
+    """(name, strength) of the LoRA that the performance mode brings, nothing where it needs none.
+
+    Raises ``PlanError`` in words when none of the mode's files is there, or none of them fits the base model.
+    """
+    mode = parameters.performance_selection
+    wanted = MODES[mode].lora
+    if wanted is None:
+        return ()
+    there: dict[str, str] = {}
+    for name in sources.loras():
+        there.setdefault(PurePosixPath(name).name, name)
+    found = [there[file] for file in wanted.files if file in there]
+    for name in found:
+        if None in (facts.text_width, width := sources.lora_text_width(name)) or facts.text_width == width:
+            return ((name, wanted.strength),)
+    misfit = f" {' and '.join(found)} {'is' if len(found) == 1 else 'are'} there but made for another kind of model."
+    raise PlanError(
+        f"{mode} needs one of these files, made for {parameters.base_model}: {', '.join(wanted.files)}."
+        f"{misfit if found else ''} Put it into {sources.lora_folder}, or choose Speed."
+    )
+
+
+def wish_of(parameters: GenerationParameters, first: tuple[tuple[str, float], ...] = ()) -> Wish:
+    """What the texts of these parameters are made of. ``first`` are LoRAs before the chosen ones, none twice."""
+    taken = {name for name, _ in first}
     return Wish(
         prompt=parameters.prompt,
         negative_prompt=parameters.negative_prompt,
         styles=parameters.style_selections,
         in_order=parameters.advanced.read_wildcards_in_order,
-        loras=parameters.loras(),
-        max_loras=len(LORA_ROWS),
+        loras=(*first, *(lora for lora in parameters.loras() if lora[0] not in taken)),
+        max_loras=len(LORA_ROWS) + len(first),
     )
 
 

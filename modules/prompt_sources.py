@@ -13,8 +13,11 @@ from modules.wildcards import WildcardFolder
 
 def prompt_sources(settings: Settings) -> Sources:
     """What the folders hold now. Made anew for each task, so that a changed file counts from the next task on."""
+    loras = ModelFiles(settings.models.loras)
     return Sources(
         wildcards=WildcardFolder(settings.wildcards),
         styles=partial(read_styles, settings.styles),
-        loras=ModelFiles(settings.models.loras).names,
+        loras=loras.names,
+        lora_text_width=lambda name: loras.facts(name).text_width,
+        lora_folder=" or ".join(map(str, loras.folders)),
     )

@@ -24,11 +24,16 @@ _LORA_TAG = re.compile(r"<lora:([^:]+):([+-]?(?:\d{1,9}\.?\d{0,15}|\.\d{1,15}))>
 
 @dataclass(frozen=True)
 class Sources:
-    """Where prompts get words and names from: lists, styles, and the LoRA files there are. Asked only when needed."""
+    """Where prompts get words and names from: lists, styles, and the LoRA files there are. Asked only when needed.
+
+    ``lora_text_width`` is the width of text states that a LoRA is made for, None where its file does not tell.
+    """
 
     wildcards: Wildcards = no_wildcards
     styles: Callable[[], Shelf] = Shelf
     loras: Callable[[], Sequence[str]] = tuple
+    lora_text_width: Callable[[str], int | None] = lambda name: None
+    lora_folder: str = "the LoRA folder"
 
 
 NO_SOURCES = Sources()

@@ -8,6 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from modules.parameters import leaf
+from modules.performance import MODES
 from modules.presets import INITIAL_PRESET
 from modules.ui.panel import Panel
 
@@ -41,3 +43,23 @@ def build(panel: Panel, presets: Sequence[str], preset: str) -> SettingsTab:
         )
         seed = panel.place("image_seed")
     return SettingsTab(chosen, random, seed)
+
+
+def locked_paths() -> list[str]:
+    """The parameters over which some performance mode decides."""
+    return sorted({path for mode in MODES.values() for path in mode.overrides})
+
+
+def locks(mode: str) -> list[dict[str, Any]]:
+    """For each of ``locked_paths``: locked, with a word on what the mode sets it to, or free with its own hint."""
+    overrides = MODES[mode].overrides if mode in MODES else {}
+    return [
+        gr.update(interactive=False, info=f"{mode} sets this to {_in_words(overrides[path])}")
+        if path in overrides
+        else gr.update(interactive=True, info=leaf(path).control.hint)
+        for path in locked_paths()
+    ]
+
+
+def _in_words(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
