@@ -239,7 +239,7 @@ def test_a_task_that_goes_on_is_told_what_was_drawn_for_it(worker: AsyncWorker, 
     """Also when the list it was drawn from has changed meanwhile."""
     settings.wildcards.mkdir()
     (settings.wildcards / "colour.txt").write_text("red\n")
-    task_id = worker.submit(task("pace=0.1 __colour__", pictures=3))
+    task_id = worker.submit(task("pace=0.1 __colour__", pictures=3, style_selections=()))
     events = worker.follow(task_id)
     until(events, at_picture(2))
     (settings.wildcards / "colour.txt").write_text("blue\n")
@@ -247,7 +247,7 @@ def test_a_task_that_goes_on_is_told_what_was_drawn_for_it(worker: AsyncWorker, 
     assert end_of(worker, task_id).state == "stopped" and worker.retry(task_id)
     told = [picture.facts["job"]["positive"] for picture in end_of(worker, task_id).pictures]
     assert told == [["pace=0.1 red"]] * 3
-    fresh = end_of(worker, worker.submit(task("pace=0.001 __colour__", pictures=1)))
+    fresh = end_of(worker, worker.submit(task("pace=0.001 __colour__", pictures=1, style_selections=())))
     assert fresh.pictures[0].facts["job"]["positive"] == ["pace=0.001 blue"]
 
 

@@ -23,7 +23,7 @@ ARGUMENTS = (
     "--disable-sync",
 )  # fmt: skip
 HOW_TO = "no Chromium was found: install one (Debian: apt install chromium) or run `playwright install chromium`"
-PATIENCE = 300_000  # ms; a machine that trains a model at the same time is slow
+PATIENCE = 90_000  # ms; a machine that trains a model at the same time is slow
 
 
 @dataclass

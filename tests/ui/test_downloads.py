@@ -47,7 +47,7 @@ def page_of(tmp_path: Path, models: ModelServer) -> Iterator[Served]:
 
 
 def test_a_missing_model_comes_when_it_is_asked_for(
-    visitor: Visitor, another: Visitor, page_of: Served, models: ModelServer
+    page_of: Served, visitor: Visitor, another: Visitor, models: ModelServer
 ) -> None:
     page = visitor.open(page_of)
     assert page.inner_text(".downloads .get-words") == "Get the model"

@@ -18,10 +18,10 @@ from modules.ui.styles_tab import build, sorted_anew
 @pytest.mark.parametrize(
     ("query", "chosen", "expected"),
     [
-        ("", [], ["Random Style", "Ink", "SAI Anime"]),
-        ("ink", ["Random Style", "Gone"], ["Ink", "Random Style", "Gone", "SAI Anime"]),
-        (None, "Ink", ["Random Style", "Ink", "SAI Anime"]),
-        (7, [None, {}, "Ink"], ["Ink", "Random Style", "SAI Anime"]),
+        ("", [], ["Fooocus V2", "Random Style", "Ink", "SAI Anime"]),
+        ("ink", ["Random Style", "Gone"], ["Ink", "Random Style", "Gone", "Fooocus V2", "SAI Anime"]),
+        (None, "Ink", ["Fooocus V2", "Random Style", "Ink", "SAI Anime"]),
+        (7, [None, {}, "Ink"], ["Ink", "Fooocus V2", "Random Style", "SAI Anime"]),
     ],
 )
 def test_found_then_chosen_then_the_rest(tmp_path: Path, query: Any, chosen: Any, expected: list[str]) -> None:
