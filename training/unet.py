@@ -65,8 +65,6 @@ DROPPED = 0.1
 # Random captions of a picture that are used, beside the one that names everything: each is encoded once, ahead of the
 # training.
 CAPTIONS = 2
-# Things cover a sixteenth of the pictures; what happens there counts so many times more than elsewhere.
-EMPHASIS = 8.0
 # A picture may claim to come from one between so many times as large as itself, so that the size numbers which
 # inference uses (1.5 times for the prompt, 0.8 times for the negative) are known to the network.
 CLAIMED = (0.7, 2.0)
@@ -241,12 +239,14 @@ Predict = Callable[[UNet, Tensor, Tensor, Tensor, Tensor], Tensor]
 class Diet:
     """What is shown how often.
 
-    What a thing is and where it stands is settled at the higher noise levels: `high_share` of the samples are from
-    timestep `high_start` on, the others from all. `full` of the captions name everything.
+    What a thing is and where it stands is settled at the higher noise levels, what it is painted with below: `share`
+    of the samples are from the timesteps of `span`, the others from all. Things cover a sixteenth of the pictures, so
+    what happens there counts `emphasis` times more than elsewhere. `full` of the captions name everything.
     """
 
-    high_share: float = 0.65
-    high_start: int = 350
+    share: float = 0.65
+    span: tuple[int, int] = (350, 1000)
+    emphasis: float = 8.0
     full: float = 0.5
 
 
@@ -278,8 +278,8 @@ class Batches:
         x0 = torch.from_numpy(np.stack([bucket.latents[i] for i in chosen])).float()
         rows = torch.tensor([self.texts.index[self._caption(bucket.captions[i])] for i in chosen])
         timesteps = torch.randint(0, 1000, (count,), generator=self.noise)
-        high = torch.randint(self.diet.high_start, 1000, (count,), generator=self.noise)
-        timesteps = torch.where(torch.rand(count, generator=self.noise) < self.diet.high_share, high, timesteps)
+        favoured = torch.randint(*self.diet.span, (count,), generator=self.noise)
+        timesteps = torch.where(torch.rand(count, generator=self.noise) < self.diet.share, favoured, timesteps)
         ratio = self.ratios[timesteps]
         eps = torch.randn(x0.shape, generator=self.noise)
         shape = (-1, 1, 1, 1)
@@ -289,7 +289,8 @@ class Batches:
         noisy = noisy.to(memory_format=torch.channels_last)
         forward = compiled if compiled is not None and x0.shape[2:] == self.commonest else predict
         out = forward(unet, noisy, timesteps.float(), vector, self.texts.hidden[rows])
-        weights = 1 + EMPHASIS / 255 * torch.from_numpy(np.stack([bucket.things[i] for i in chosen])).float()
+        things = torch.from_numpy(np.stack([bucket.things[i] for i in chosen])).float() / 255
+        weights = 1 + self.diet.emphasis * things
         velocity = signal * eps - spread * x0
         errors = (out.float() - velocity).square().mean(dim=1) * weights
         return self.levels.relative(errors.sum(dim=(1, 2)) / weights.sum(dim=(1, 2)), timesteps)
@@ -326,8 +327,13 @@ def main() -> None:
     parser.add_argument("--inner", action="store_true", help="train the inner levels, for 128 pixels")
     parser.add_argument("--grow", type=Path, help="run of the inner levels to begin with, for 256 pixels")
     diet = Diet()
-    parser.add_argument("--high-share", type=float, default=diet.high_share, help="of the samples at high noise")
-    parser.add_argument("--high-start", type=int, default=diet.high_start, help="timestep at which high noise begins")
+    parser.add_argument(
+        "--share", type=float, default=diet.share, help="of the samples between the timesteps of --span"
+    )
+    parser.add_argument(
+        "--span", type=int, nargs=2, default=diet.span, help="first timestep, and the one after the last"
+    )
+    parser.add_argument("--emphasis", type=float, default=diet.emphasis, help="how much more errors on things count")
     parser.add_argument("--full", type=float, default=diet.full, help="share of the captions that name everything")
     parser.add_argument("--fresh", action="store_true", help="keep the averaged weights, begin a new schedule")
     parser.add_argument("--compile", action="store_true", help="compile the network for the commonest shape (minutes)")
@@ -345,7 +351,13 @@ def main() -> None:
     buckets = [bucket for folder in args.data for bucket in load_buckets(folder)]
     captions = [caption for bucket in buckets for several in bucket.captions for caption in several]
     texts = Texts.of(captions, args.text, args.encoded)
-    batches = Batches(buckets, texts, args.positions, run.step, Diet(args.high_share, args.high_start, args.full))
+    batches = Batches(
+        buckets,
+        texts,
+        args.positions,
+        run.step,
+        Diet(args.share, (args.span[0], args.span[1]), args.emphasis, args.full),
+    )
     compiled = torch.compile(predict, dynamic=False) if args.compile else None
     for _ in run.train(lambda: batches.loss(unet, compiled), minutes=args.minutes, save_every=250):
         pass
