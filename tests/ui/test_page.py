@@ -20,6 +20,13 @@ LONG = "pace=2 a red cat"
 # What Gradio writes to the console when a page is left in the middle of a stream.
 CUT_OFF = ("AbortError", "Connection errored out")
 SHORT = "pace=0.01 a blue boat"
+FIRST_TILE = "(document.querySelector('#canvas .tile')?.getBoundingClientRect() ?? null)?.toJSON()"
+# In one look, since a run may end between two: a preview and Stop are seen, and Generate is not.
+FIRST_TILE_OF_A_RUN = f"""() => {{
+    const shown = (id) => Boolean(document.getElementById(id)?.offsetParent);
+    const live = shown('stop_button') && !shown('generate_button');
+    return live && document.querySelector('#canvas .tile img.preview') && {FIRST_TILE};
+}}"""
 
 
 def ask(page: Page, prompt: str) -> None:
@@ -81,13 +88,11 @@ def test_a_sentence_becomes_pictures(visitor: Visitor, served: Served) -> None:
     page.fill("#prompt textarea", "pace=0.05 a red cat")
     box = page.locator("#canvas .canvas").bounding_box()
     page.keyboard.press("Control+Enter")
-    wait_preview(page)
-    assert page.is_visible("#stop_button") and not page.is_visible("#generate_button")
-    tile = page.locator("#canvas .tile >> nth=0").bounding_box()
+    tile = page.wait_for_function(FIRST_TILE_OF_A_RUN).json_value()
     wait_idle(page)
     page.wait_for_function("document.querySelectorAll('#canvas .tile img.final.is-ready').length === 2")
     assert page.locator("#canvas .canvas").bounding_box() == box, "the canvas has jumped"
-    assert page.locator("#canvas .tile >> nth=0").bounding_box() == tile, "the picture has jumped"
+    assert page.evaluate(FIRST_TILE) == tile, "the picture has jumped"
     assert page.is_visible("#generate_button") and "finished" in page.inner_text("#canvas .status")
 
     address = page.get_attribute("#canvas .tile >> nth=1", "href")
@@ -160,14 +165,15 @@ def test_what_was_stopped_goes_on_when_asked(visitor: Visitor, served: Served) -
 
 def test_a_closed_tab_stops_nothing(visitor: Visitor, served: Served) -> None:
     page = visitor.open(served)
-    ask(page, "pace=0.1 a red cat")
+    ask(page, LONG)
     wait_preview(page)
     before = task(page)
     page.close()
     page = visitor.open(served)
     page.wait_for_function(f"pinhole.currentTask() === {before!r}")
+    wait_preview(page)
+    page.click("#stop_button")
     wait_idle(page)
-    page.wait_for_function("document.querySelectorAll('#canvas .tile img.final').length === 2")
 
 
 def test_what_cannot_be_is_said_in_words(visitor: Visitor, served: Served) -> None:
