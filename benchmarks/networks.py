@@ -30,8 +30,8 @@ SDXL = UNetParams(
     head_channels=64, heads=0,
 )  # fmt: skip
 MINI = replace(
-    SDXL, model_channels=64, channel_mult=(1, 2, 2), num_res_blocks=1, transformer_depth=(0, 1, 1), middle_depth=1,
-    context_dim=192, adm_channels=1664,
+    SDXL, model_channels=64, channel_mult=(1, 1, 2, 2), num_res_blocks=1, transformer_depth=(0, 0, 1, 1),
+    middle_depth=1, context_dim=192, adm_channels=1664,
 )  # fmt: skip
 SDXL_VAE = VAEParams(channels=128, channel_mult=(1, 2, 4, 4), num_res_blocks=2, latent_channels=4)
 MINI_VAE = VAEParams(channels=32, channel_mult=(1, 2, 2, 4), num_res_blocks=1, latent_channels=4)
