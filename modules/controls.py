@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -19,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 from modules.choices import MAX_SEED
 
 MAX_FILE_NAME_CHARACTERS = 400
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[\d¹²³])(?:\..*)?", re.IGNORECASE)  # by Windows
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -201,6 +203,12 @@ def check_file_name(name: str) -> None:
     strange = not name.isprintable() or any(character in name for character in '\\:*?"<>|')
     if strange or path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{shown(name)} is not a plain file name inside the model folder")
+
+
+def is_portable(name: str) -> bool:
+    """Whether every system can hold a file of this name: no folder, nothing reserved, no dot or space at an end."""
+    plain = "/" not in name and name[:1] not in (".", " ") and name[-1:] not in (".", " ")
+    return bool(name) and plain and not _RESERVED.fullmatch(name)
 
 
 def _names_in_text(value: Any) -> Any:

@@ -1,16 +1,20 @@
-"""Presets: JSON files that set parameters, and the values a page starts with; knows no page and no engine."""
+"""Presets: JSON files that set parameters, and the values a page starts with; knows no page and no engine.
+
+Two folders hold them: what comes along, and the user's own, whose files stand in for those of the same name. Nothing
+here writes.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 from modules.choices import NO_MODEL
-from modules.controls import Slider
+from modules.controls import Slider, shown
 from modules.files import ModelFiles
 from modules.parameters import BUILT_IN_MODEL, LORA_ROWS, GenerationParameters, ParameterError, leaf, leaves
 from modules.settings import Settings
@@ -56,10 +60,23 @@ UNUSED = frozenset(
         "default_inpaint_engine_version", "default_save_metadata_to_images",
     }
 )  # fmt: skip
-OTHER_KEYS = frozenset({PREVIOUS_MODELS, LORAS, LORA_NUMBER}) | WEIGHT_LIMITS | UNUSED
+# Ours, beside the field's keys: an object of the parameters for which the field has no key, by their paths.
+OWN_KEY = "pinhole"
+OTHER_KEYS = frozenset({PREVIOUS_MODELS, LORAS, LORA_NUMBER, OWN_KEY}) | WEIGHT_LIMITS | UNUSED
 BELONGS_TO_MODEL = frozenset(
     {"default_refiner", "default_refiner_switch", "default_overwrite_switch", "default_vae", LORAS, LORA_NUMBER}
 )
+TYPED = ("prompt", "image_seed")
+"""What a user has put in: in a preset only where it was asked for."""
+HABITS = (
+    *TYPED, "image_number", "advanced.output_format", "advanced.disable_preview",
+    "advanced.disable_intermediate_results", "advanced.generate_image_grid", "advanced.disable_seed_increment",
+    "advanced.read_wildcards_in_order",
+)  # fmt: skip
+"""What is about working rather than about the look of pictures: another preset leaves it unless it names it."""
+MAX_BYTES = 1_000_000
+_MAX_NAMED = 8
+_LORA_PARTS = ("enabled", "name", "weight")
 
 
 class PresetError(ValueError):
@@ -75,85 +92,191 @@ class StartingPoint:
     notes: tuple[str, ...] = ()
 
 
-def preset_names(folder: Path) -> list[str]:
-    """``initial`` (as at start) followed by the presets in ``folder``, sorted."""
-    return [INITIAL_PRESET, *sorted((path.stem for path in folder.glob("*.json")), key=str.casefold)]
+def preset_names(folders: Sequence[Path]) -> list[str]:
+    """``initial`` (as at start), then the presets of the last folder (the user's own), then the others, each sorted."""
+    found: dict[str, None] = {INITIAL_PRESET: None}
+    for folder in reversed(folders):
+        found |= dict.fromkeys(names_in(folder))
+    return list(found)
 
 
-def read_preset(folder: Path, name: str) -> dict[str, Any]:
-    """The keys of a preset as they are in its file; raises ``PresetError`` on unknown keys and on what is not JSON."""
-    path = folder / f"{name}.json"
-    if name not in preset_names(folder):
-        raise PresetError(f"There is no preset {name!r} in {folder}; there are {', '.join(preset_names(folder))}.")
+def names_in(folder: Path) -> list[str]:
+    """The presets of one folder, sorted; none where there is no such folder, or it cannot be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        files = [path.stem for path in folder.glob("*.json") if path.is_file() and not path.name.startswith(".")]
+    except OSError:
+        return []
+    return sorted((name for name in files if name.isprintable()), key=str.casefold)
+
+
+def preset_path(folders: Sequence[Path], name: str) -> Path:
+    """The file of a preset, the user's own before the other; raises ``PresetError`` where there is none."""
+    for folder in reversed(folders):
+        if name in names_in(folder):
+            return folder / f"{name}.json"
+    there = ", ".join(preset_names(folders))
+    raise PresetError(f"There is no preset {shown(name)} in {folders[0]}; there are {there}.")
+
+
+def read_preset(folders: Sequence[Path], name: str) -> dict[str, Any]:
+    """The keys of a preset as they are in its file; raises ``PresetError`` in words if it cannot be read."""
+    path = preset_path(folders, name)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise PresetError(f"The preset {path.name} has more than {MAX_BYTES} bytes: it is no preset.")
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, PresetError):
+            raise
         raise PresetError(f"The preset {path.name} cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
         raise PresetError(f"The preset {path.name} must be a JSON object.")
-    strange = [key for key in values if key not in PRESET_KEYS and key not in OTHER_KEYS]
-    if strange:
-        raise PresetError(f"The preset {path.name} has keys that are not known here: {', '.join(strange)}.")
     return values
 
 
+def start_file(settings: Settings) -> Path:
+    """Where it is kept with which preset the page starts, if the user has chosen one."""
+    return settings.data / "start.json"
+
+
+def chosen_start(settings: Settings) -> str:
+    """The preset that the user wants the page to start with; empty: none, so that it shows what was used last."""
+    try:
+        kept = json.loads(start_file(settings).read_text(encoding="utf-8"))["preset"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return ""
+    return kept if isinstance(kept, str) and kept in preset_names(settings.preset_folders)[1:] else ""
+
+
+def resolved(name: str, settings: Settings) -> str:
+    """The preset meant by ``name``: for nothing, or ``initial``, the flag's, else the user's choice, or ``default``."""
+    return name if name not in ("", INITIAL_PRESET) else settings.preset or chosen_start(settings) or DEFAULT_PRESET
+
+
+def layers(name: str, settings: Settings) -> list[dict[str, Any]]:
+    """The keys of a preset, last, and what lies under it: ``default`` as it comes along, and the settings' own.
+
+    A user's own ``default`` is a preset like others: it changes none of them. Raises ``PresetError``.
+    """
+    config = {
+        key: value
+        for key, value in settings.defaults.items()
+        if key in PRESET_KEYS or key in (LORAS, LORA_NUMBER)  # its other ``default_*`` keys belong to the page
+    }
+    below = [read_preset((settings.presets,), DEFAULT_PRESET), config]
+    if preset_path(settings.preset_folders, name) == settings.presets / f"{DEFAULT_PRESET}.json":
+        return [{**below[0], **config}]
+    return [*below, read_preset(settings.preset_folders, name)]
+
+
 def apply_preset(
-    name: str, settings: Settings, models: ModelFiles, base: GenerationParameters | None = None
+    name: str,
+    settings: Settings,
+    models: ModelFiles,
+    base: GenerationParameters | None = None,
+    keep: Sequence[str] = HABITS,
 ) -> StartingPoint:
     """The parameters a preset asks for.
 
-    ``name`` may be empty or ``initial``: the preset of the settings, or ``default``. Below the preset lie the built-in
-    values, ``default.json`` and the settings' own defaults. ``base`` are the parameters on the page: they keep what no
-    preset ever sets (such as the seed), and the prompt when the preset's is empty.
+    ``name`` as in ``resolved``. Below the preset lie the built-in values, ``default.json`` and the settings' own
+    defaults. ``base`` are the parameters on the page: of them, those in ``keep`` stay that the preset itself does not
+    name, and the prompt when the preset's is empty.
 
     When the preset's model is not on the disk, the first of its ``previous_default_models`` that is there replaces it;
     failing that, the miniature's preset is applied, and a note says so. Raises ``PresetError``.
     """
-    chosen = settings.preset or DEFAULT_PRESET if name in ("", INITIAL_PRESET) else name
-    merged: dict[str, Any] = {}
-    layers = [read_preset(settings.presets, DEFAULT_PRESET), _config_layer(settings)]
-    if chosen != DEFAULT_PRESET:
-        layers.append(read_preset(settings.presets, chosen))
-    for layer in layers:
-        if layer.get("default_model"):
-            merged.pop(PREVIOUS_MODELS, None)  # a list of older versions belongs to the model it came with
-        merged |= {key: value for key, value in layer.items() if value is not None}
-    parameters = _applied(merged, chosen, base)
-    notes = _left_out(merged, chosen)
-    previous = merged.get(PREVIOUS_MODELS, [])
-    for model in [parameters.base_model, *map(str, previous)]:
+    chosen = resolved(name, settings)
+    stack = layers(chosen, settings)
+    merged = merge(stack)
+    kept = _kept(base, keep, stack[-1])
+    parameters = _applied(merged, chosen, kept)
+    unknown = _unknown(stack[-1], chosen)
+    notes = (*_left_out(merged, chosen), *unknown)
+    for model in [parameters.base_model, *map(str, _as_list(merged.get(PREVIOUS_MODELS)))]:
         if models.has(model):
-            return StartingPoint(parameters.with_values({"base_model": model}), chosen, notes)
+            return StartingPoint(_with(parameters, {"base_model": model}, chosen), chosen, notes)
     if chosen == MINI_PRESET or not models.has(BUILT_IN_MODEL):
         return StartingPoint(parameters, chosen, (f"The model {parameters.base_model} is not on the disk.", *notes))
-    mini = read_preset(settings.presets, MINI_PRESET)
+    mini = read_preset((settings.presets,), MINI_PRESET)
     note = (
         f"{parameters.base_model} is not in {' or '.join(str(folder) for folder in models.folders)}: "
         "the built-in miniature model is used instead. It makes small pictures of simple things."
     )
     # What belongs to the model that is missing would not fit this one.
-    kept = {key: value for key, value in merged.items() if key not in BELONGS_TO_MODEL}
-    return StartingPoint(_applied({**kept, **mini}, MINI_PRESET, base), MINI_PRESET, (note,))
+    fitting = {key: value for key, value in merged.items() if key not in BELONGS_TO_MODEL}
+    return StartingPoint(_applied({**fitting, **mini}, MINI_PRESET, kept), MINI_PRESET, (note, *unknown))
 
 
-def _config_layer(settings: Settings) -> dict[str, Any]:
-    """The keys of the configuration file that set parameters; its other ``default_*`` keys belong to the page."""
-    return {key: value for key, value in settings.defaults.items() if key in PRESET_KEYS or key in (LORAS, LORA_NUMBER)}
+def merge(stack: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Layers as one; a later one wins where it says something."""
+    merged: dict[str, Any] = {}
+    for layer in stack:
+        if layer.get("default_model"):
+            merged.pop(PREVIOUS_MODELS, None)  # a list of older versions belongs to the model it came with
+        merged |= {key: value for key, value in layer.items() if value is not None}
+    return merged
 
 
-def _applied(values: Mapping[str, Any], name: str, base: GenerationParameters | None) -> GenerationParameters:
+def preset_values(parameters: GenerationParameters, typed: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys of a preset that asks for exactly these parameters: the inverse of ``apply_preset``.
+
+    Of ``TYPED``, only what is in ``typed`` becomes part of it.
+    """
+    left_out = set(TYPED) - set(typed)
+    plain = {each.path: each.control.to_browser(parameters.get(each.path)) for each in leaves()}
+    values = {key: plain[path] for key, path in PRESET_KEYS.items() if path not in left_out}
+    rows = [[plain[f"{row}.{part}"] for part in _LORA_PARTS] for row in LORA_ROWS]
+    elsewhere = {*PRESET_KEYS.values(), *_lora_rows([]), *left_out}
+    own = {path: value for path, value in plain.items() if path not in elsewhere}
+    return {**values, LORAS: rows, LORA_NUMBER: len(rows), OWN_KEY: own}
+
+
+def strange_keys(values: Mapping[str, Any]) -> list[str]:
+    """The keys of a preset that mean nothing here."""
+    return [key for key in values if key not in PRESET_KEYS and key not in OTHER_KEYS]
+
+
+def _own_parameters(values: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
+    """The parameters under our own key, and the keys there that are none."""
+    listed = values.get(OWN_KEY, {})
+    if not isinstance(listed, dict):
+        raise PresetError(f"The preset {name}: {OWN_KEY} must be an object of parameters, not {shown(listed)}.")
+    paths = {each.path for each in leaves()}
+    return {key: value for key, value in listed.items() if key in paths}, [key for key in listed if key not in paths]
+
+
+def _unknown(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A sentence on the keys of a preset that mean nothing here, if there are any."""
+    strange = [*strange_keys(values), *_own_parameters(values, name)[1]]
+    if not strange:
+        return ()
+    more = f" and {len(strange) - _MAX_NAMED} more" if len(strange) > _MAX_NAMED else ""
+    named = ", ".join(shown(key)[1:-1] for key in strange[:_MAX_NAMED])
+    return (f"The preset {name} also holds what is not known here and was left alone: {named}{more}.",)
+
+
+def _kept(base: GenerationParameters | None, keep: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the page that a preset with these keys leaves as they are."""
+    if base is None:
+        return {}
+    named = {path for key, path in PRESET_KEYS.items() if values.get(key) is not None}
+    named |= set(_as_dict(values.get(OWN_KEY)))
+    if not values.get("default_prompt"):
+        named.discard("prompt")
+    return {path: base.get(path) for path in keep if path not in named}
+
+
+def _applied(values: Mapping[str, Any], name: str, kept: Mapping[str, Any]) -> GenerationParameters:
     changes = {PRESET_KEYS[key]: value for key, value in values.items() if key in PRESET_KEYS}
+    changes |= _own_parameters(values, name)[0]
     changes |= _lora_rows(_loras(values, name)[0])
     changes |= _switch(changes)
-    if base is not None:
-        set_by_presets = {*PRESET_KEYS.values(), *_lora_rows([])}
-        kept = [each.path for each in leaves() if each.path not in set_by_presets]
-        kept += [] if changes.get("prompt") else ["prompt"]
-        kept += [] if "image_number" in changes else ["image_number"]
-        kept += [] if "advanced.output_format" in changes else ["advanced.output_format"]
-        changes |= {path: base.get(path) for path in kept}
+    return _with(GenerationParameters(), {**changes, **kept}, name)
+
+
+def _with(parameters: GenerationParameters, changes: Mapping[str, Any], name: str) -> GenerationParameters:
     try:
-        return GenerationParameters().with_values(changes)
+        return parameters.with_values(changes)
     except ParameterError as error:
         raise PresetError(f"The preset {name}: {error}") from None
 
@@ -187,10 +310,10 @@ def _loras(values: Mapping[str, Any], name: str) -> tuple[list[list[Any]], list[
     listed = values.get(LORAS, [])
     rows = [[True, *row] if isinstance(row, list) and len(row) == 2 else row for row in _as_list(listed)]
     if not isinstance(listed, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
-        raise PresetError(f"The preset {name}: {LORAS} must be a list of [enabled, name, weight], not {listed!r}.")
+        raise PresetError(f"The preset {name}: {LORAS} must be a list of [enabled, name, weight], not {shown(listed)}.")
     asked = str(values.get(LORA_NUMBER, len(LORA_ROWS)))  # text where it comes from the environment
-    if not asked.isdecimal() or int(asked) < 1:
-        raise PresetError(f"The preset {name}: {LORA_NUMBER} must be a whole number from 1 on, not {asked}.")
+    if not asked.isdecimal() or len(asked) > 9 or int(asked) < 1:
+        raise PresetError(f"The preset {name}: {LORA_NUMBER} must be a whole number from 1 on, not {asked[:60]}.")
     room = min(int(asked), len(LORA_ROWS))
     return rows[:room], rows[room:]
 
@@ -198,13 +321,16 @@ def _loras(values: Mapping[str, Any], name: str) -> tuple[list[list[Any]], list[
 def _lora_rows(rows: list[list[Any]]) -> dict[str, Any]:
     """Every row of LoRAs as parameters; those that are not given are empty."""
     padded = [*rows, *([True, NO_MODEL, 1.0] for _ in LORA_ROWS)]
-    keys = ("enabled", "name", "weight")
     return {
         f"{place}.{key}": value
         for place, row in zip(LORA_ROWS, padded, strict=False)
-        for key, value in zip(keys, row, strict=True)
+        for key, value in zip(_LORA_PARTS, row, strict=True)
     }
 
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -26,8 +26,8 @@ class Settings:
     """Everything that is the same for all tasks of a run of the application.
 
     ``models`` says where weights are looked for. ``data`` holds the queue and history. ``wildcards`` are lists of
-    words, ``own_styles`` the user's style files (None: in ``data``). ``defaults`` are the field's ``default_*`` keys,
-    applied under every preset. ``memory`` says where models lie and in which numbers they compute.
+    words, ``own_styles`` and ``own_presets`` the user's files (None: in ``data``). ``defaults`` are the field's
+    ``default_*`` keys, applied under every preset. ``memory`` says where models lie and in which numbers they compute.
     ``preset_downloads`` is whether what a preset names may be fetched when asked for, ``hf_mirror`` the address that
     stands for the Hub's, ``private_addresses`` whether it may come from this machine and its network.
     ``notes`` are sentences to show at start.
@@ -44,6 +44,7 @@ class Settings:
     in_browser: bool = True
     preset: str = ""
     own_styles: Path | None = None
+    own_presets: Path | None = None
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     memory: Policy = AUTOMATIC
     preset_downloads: bool = True
@@ -55,6 +56,11 @@ class Settings:
     def styles(self) -> tuple[Path, ...]:
         """The folders of style files: those that come along, then the user's own, which win."""
         return (self.root / "sdxl_styles", self.own_styles or self.data / "styles")
+
+    @property
+    def preset_folders(self) -> tuple[Path, Path]:
+        """The folders of presets: those that come along, then the user's own, which win."""
+        return (self.presets, self.own_presets or self.data / "presets")
 
     @property
     def texts(self) -> Path:
@@ -73,6 +79,7 @@ FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
         "path_fooocus_expansion": "models.expansion",
         "path_outputs": "outputs",
         "path_presets": "presets",
+        "path_own_presets": "own_presets",
         "path_wildcards": "wildcards",
         "path_styles": "own_styles",
         "path_data": "data",

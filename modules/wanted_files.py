@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urldefrag
 
 from modules.choices import NO_MODEL, OWN_VAE
-from modules.controls import check_file_name, shown
+from modules.controls import check_file_name, is_portable, shown
 from modules.files import ModelLibrary
-from modules.presets import DEFAULT_PRESET, INITIAL_PRESET, LORAS, PREVIOUS_MODELS, read_preset
+from modules.presets import LORAS, PREVIOUS_MODELS, layers, merge, resolved
 from modules.settings import Settings
 
 # the field's key -> the kind of models it lists
@@ -32,7 +32,6 @@ SUFFIX = ".safetensors"
 MOST_FILES = 40
 _USED_KEYS = (("default_model", "checkpoints"), ("default_refiner", "checkpoints"), ("default_vae", "vae"))
 _NO_FILE = frozenset({"", NO_MODEL, OWN_VAE})
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,11 +68,10 @@ def wanted_files(name: str, settings: Settings, library: ModelLibrary) -> Wanted
 
     A checkpoint for which an earlier version is on the disk is not wanted: that one is used.
     """
-    chosen = settings.preset or DEFAULT_PRESET if name in ("", INITIAL_PRESET) else name
-    own = read_preset(settings.presets, chosen)
-    base = read_preset(settings.presets, DEFAULT_PRESET) if chosen != DEFAULT_PRESET else {}
-    merged = {**base, **settings.defaults, **own}
-    used = set(_used(merged))
+    chosen = resolved(name, settings)
+    stack = layers(chosen, settings)
+    base, own, merged = stack[0], stack[-1], merge(stack)
+    used = set(used_files(merged))
     found: dict[str, WantedFile] = {}
     complaints: list[str] = []
     for key, kind in DOWNLOAD_KEYS.items():
@@ -88,8 +86,8 @@ def wanted_files(name: str, settings: Settings, library: ModelLibrary) -> Wanted
                 found[wanted.id] = wanted
     for kind, file in sorted(used):
         found.setdefault(f"{kind}/{file}", WantedFile(kind, file))
-    earlier = merged.get(PREVIOUS_MODELS) if own.get("default_model") is None else own.get(PREVIOUS_MODELS)
-    if any(is_there(library, "checkpoints", str(model)) for model in earlier or ()):
+    earlier = merged.get(PREVIOUS_MODELS)
+    if isinstance(earlier, list) and any(is_there(library, "checkpoints", str(model)) for model in earlier):
         found.pop(f"checkpoints/{merged.get('default_model')}", None)
     return Wanted(chosen, tuple(found.values())[:MOST_FILES], tuple(complaints[:MOST_FILES]))
 
@@ -106,7 +104,7 @@ def is_there(library: ModelLibrary, kind: str, name: str) -> bool:
 def checked(kind: str, name: str, url: object) -> WantedFile:
     """One entry of a preset's list; raises ``ValueError`` in words when it names what cannot be fetched safely."""
     check_file_name(name)
-    if "/" in name or name[0] in ". " or name[-1] in ". " or _RESERVED.fullmatch(name):
+    if not is_portable(name):
         raise ValueError(f"{shown(name)} is not a plain file name: it is not fetched.")
     if not name.lower().endswith(SUFFIX):
         raise ValueError(f"{shown(name)} is not fetched: only {SUFFIX} files are, others can hold code.")
@@ -138,7 +136,7 @@ def _links(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {str(name): url for name, url in listed.items()} if isinstance(listed, dict) else {}
 
 
-def _used(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def used_files(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(kind, name) of the files that the preset's parameters name."""
     rows = values.get(LORAS)
     loras = [row for row in rows if isinstance(row, list) and len(row) in (2, 3)] if isinstance(rows, list) else []

@@ -8,14 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from modules.files import ModelFiles
+from modules.files import ModelFiles, ModelLibrary
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
-from modules.presets import PresetError, apply_preset, preset_names
+from modules.performance import MODES
+from modules.presets import (
+    HABITS,
+    OTHER_KEYS,
+    PRESET_KEYS,
+    TYPED,
+    PresetError,
+    apply_preset,
+    preset_names,
+    preset_values,
+    resolved,
+    start_file,
+)
 from modules.settings import Settings, SettingsError, load_settings
+from modules.styles import read_styles
+from modules.wanted_files import wanted_files
 from tests.modules.conftest import ROOT, SDXL_NAMES, safetensors
+from tests.modules.test_parameters import any_parameters
 
+SHIPPED = sorted(path.stem for path in (ROOT / "presets").glob("*.json"))
 JUGGERNAUT = "juggernautXL_v8Rundiffusion.safetensors"
+
+# Each example writes the same files anew.
+on_one_home = hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def write_preset(settings: Settings, name: str, **values: Any) -> None:
@@ -33,14 +55,27 @@ def test_what_presets_of_other_programs_hold_besides_is_no_obstacle(settings: Se
     assert applied(settings, "theirs").notes == ()
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (ROOT / "presets").glob("*.json")])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_preset_loads_when_its_model_is_there(name: str, settings: Settings) -> None:
-    values = json.loads((ROOT / "presets" / f"{name}.json").read_text())
+    values = json.loads((ROOT / "presets" / f"{name}.json").read_text(encoding="ascii"))
     write_preset(settings, name, **values)
     safetensors(settings.models.checkpoints[0] / values["default_model"], SDXL_NAMES)
     start = applied(settings, name)
     assert start.preset == name and start.notes == ()
     assert start.parameters.base_model == values["default_model"]
+    known = read_styles((ROOT / "sdxl_styles",)).names()
+    assert set(start.parameters.style_selections) <= set(known)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_preset_says_where_its_files_can_be_had(name: str, settings: Settings) -> None:
+    (settings.presets / f"{name}.json").write_bytes((ROOT / "presets" / f"{name}.json").read_bytes())
+    wanted = wanted_files(name, settings, ModelLibrary(settings.models))
+    assert wanted.complaints == ()
+    assert [file.name for file in wanted.files if not file.url] == ([BUILT_IN_MODEL] if name == "mini" else [])
+    mode = applied(settings, name).parameters.performance_selection
+    if (lora := MODES[mode].lora) is not None:
+        assert f"loras/{lora.files[0]}" in [file.id for file in wanted.files], "what the mode needs is offered as well"
 
 
 def test_without_its_model_the_miniature_is_used_and_a_note_says_so(settings: Settings) -> None:
@@ -81,7 +116,10 @@ def test_a_preset_keeps_what_it_does_not_set(settings: Settings) -> None:
     ("text", "words"),
     [
         ('{"default_cfg_scale": 99}', "guidance_scale: 99 is outside 1 to 30"),
-        ('{"default_typo": 1}', "keys that are not known here: default_typo"),
+        ('{"pinhole": 5}', "pinhole must be an object of parameters, not 5"),
+        ('{"pinhole": {"advanced.freeu_b1": 9}}', "advanced.freeu_b1: 9 is outside 0 to 2"),
+        ('{"default_max_lora_number": "' + "9" * 5000 + '"}', "must be a whole number from 1 on"),
+        ('{"x": "' + "x" * 1_000_000 + '"}', "more than 1000000 bytes"),
         ('{"default_model": "../x"}', "is not a plain file name"),
         ("[]", "must be a JSON object"),
         ("nonsense", "cannot be read as JSON"),
@@ -95,10 +133,97 @@ def test_a_wrong_preset_is_refused_in_words(settings: Settings, text: str, words
 
 
 def test_a_preset_that_is_not_there_is_refused(settings: Settings) -> None:
-    assert preset_names(settings.presets) == ["initial", "default", "mini"]
+    assert preset_names(settings.preset_folders) == ["initial", "default", "mini"]
     for name in ("missing", "../presets/default", ""[:0] + "default/../default"):
         with pytest.raises(PresetError, match="There is no preset"):
             applied(settings, name)
+
+
+class Everything(ModelFiles):
+    """A disk on which every model is."""
+
+    def has(self, name: str) -> bool:
+        return True
+
+
+@on_one_home
+@given(parameters=any_parameters(), others=any_parameters())
+def test_any_parameters_come_back_from_a_preset(
+    settings: Settings, parameters: GenerationParameters, others: GenerationParameters
+) -> None:
+    models = Everything(())
+    settings.preset_folders[1].mkdir(parents=True, exist_ok=True)
+    path = settings.preset_folders[1] / "猫.json"
+    path.write_text(json.dumps(preset_values(parameters, TYPED), ensure_ascii=False), "utf-8")
+    whole = apply_preset("猫", settings, models)
+    assert (whole.parameters, whole.notes) == (parameters, ())
+    assert apply_preset("猫", settings, models, others).parameters == parameters.with_values(
+        {} if parameters.prompt else {"prompt": others.prompt}
+    )
+    path.write_text(json.dumps(preset_values(parameters), ensure_ascii=False), "utf-8")
+    typed = {path: others.get(path) for path in TYPED}
+    assert apply_preset("猫", settings, models, others).parameters == parameters.with_values(typed)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@on_one_home
+@given(st.dictionaries(st.sampled_from([*PRESET_KEYS, *OTHER_KEYS]) | st.text(max_size=8), json_values, max_size=6))
+def test_no_preset_does_more_than_being_refused(settings: Settings, values: dict[str, Any]) -> None:
+    (settings.presets / "odd.json").write_text(json.dumps(values))
+    for ask in (lambda: applied(settings, "odd"), lambda: wanted_files("odd", settings, ModelLibrary(settings.models))):
+        try:
+            ask()
+        except PresetError as error:
+            assert str(error).startswith("The preset odd")
+
+
+def test_a_preset_leaves_habits_alone_and_resets_the_look(settings: Settings) -> None:
+    look = {"advanced.freeu_enabled": True, "advanced.adm_scaler_end": 0.9, "advanced.overwrite_width": 512}
+    base = GenerationParameters().with_values({**look, "advanced.disable_preview": True, "image_number": 7})
+    found = applied(settings, "mini", base).parameters
+    assert all(found.get(path) == base.get(path) for path in HABITS)
+    assert all(found.get(path) == GenerationParameters().get(path) for path in look)
+    write_preset(settings, "looks", default_model=BUILT_IN_MODEL, pinhole={"advanced.disable_preview": False, **look})
+    assert not (named := applied(settings, "looks", base).parameters).advanced.disable_preview
+    assert all(named.get(path) == base.get(path) for path in look)
+    reset = apply_preset("mini", settings, ModelFiles(settings.models.checkpoints), base, keep=TYPED).parameters
+    assert (reset.image_number, reset.advanced.disable_preview) == (2, False)
+
+
+def test_what_is_not_known_is_told_and_no_obstacle(settings: Settings) -> None:
+    write_preset(settings, "theirs", default_model=BUILT_IN_MODEL, default_enhance_tabs=3, pinhole={"<b>": 1})
+    assert applied(settings, "theirs").notes == (
+        "The preset theirs also holds what is not known here and was left alone: default_enhance_tabs, <b>.",
+    )
+
+
+def test_an_own_preset_stands_in_for_the_one_of_its_name(settings: Settings) -> None:
+    own = settings.preset_folders[1]
+    own.mkdir(parents=True)
+    (own / "default.json").write_text(json.dumps({"default_model": BUILT_IN_MODEL, "default_cfg_scale": 9}))
+    assert applied(settings).parameters.guidance_scale == 9
+    write_preset(settings, "other", default_model=BUILT_IN_MODEL)
+    assert applied(settings, "other").parameters.guidance_scale == 4, "what comes along lies under the others, not this"
+    assert preset_names(settings.preset_folders) == ["initial", "default", "mini", "other"]
+
+
+def test_the_page_starts_with_what_was_chosen(settings: Settings) -> None:
+    write_preset(settings, "mine", default_model=BUILT_IN_MODEL)
+    start_file(settings).parent.mkdir(parents=True, exist_ok=True)
+    for text, preset in (
+        ('{"preset": "mine"}', "mine"), ('{"preset": "gone"}', "default"), ('{"preset": "initial"}', "default"),
+        ('{"preset": ["mine"]}', "default"), ("[]", "default"), ("nonsense", "default"),
+    ):  # fmt: skip
+        start_file(settings).write_text(text)
+        assert resolved("initial", settings) == preset
+    start_file(settings).write_text('{"preset": "mine"}')
+    assert resolved("", replace(settings, preset="mini")) == "mini", "the flag of this start comes first"
 
 
 def test_settings_come_from_file_environment_and_flags(tmp_path: Path) -> None:
