@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from html import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -26,31 +25,29 @@ from modules.api.front import owner_of
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
-from modules.controls import ModelFile, Names
 from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.flags import address_of
 from modules.model_cards import Catalogue
+from modules.own_presets import OwnPresets
 from modules.parameters import (
-    BUILT_IN_MODEL,
     GenerationParameters,
-    Leaf,
-    ParameterError,
     leaf,
     leaves,
     parameters_from_ctrls,
-    parameters_to_ctrls,
 )
 from modules.plan import ModelFacts, mode_loras, picture_size
-from modules.presets import PresetError, StartingPoint, apply_preset, preset_names
+from modules.presets import StartingPoint
 from modules.prompt_sources import prompt_sources
 from modules.settings import Settings
 from modules.store import StoreError
 from modules.styles import read_styles
 from modules.ui import advanced_tab, canvas, final_prompt, header, models_tab, prompt_bar, settings_tab, styles_tab
-from modules.ui.components import Wording, choices_of
+from modules.ui.components import RATIOS, Wording, choices_of, with_labels
+from modules.ui.header import note_html, note_update
 from modules.ui.model_notes import file_lists
 from modules.ui.panel import Panel
+from modules.ui.preset_bar import PresetDesk
 from modules.ui.theme import theme
 from modules.ui.view import View, refused
 
@@ -59,7 +56,6 @@ log = logging.getLogger(__name__)
 Update = dict[str, Any]
 ENGINE_WAITS_SECONDS = 4.0
 RETRY_SECONDS = 3.0
-RATIOS = "aspect_ratios_selection"
 BEAT_SECONDS = 2.5  # a task is never silent for longer, so that the page can tell quiet from broken
 # What all events have in common: values are checked by the parameters' declaration, any number of people may use an
 # event at once, no other program is told of it, and Gradio draws no spinner over what it fills.
@@ -85,6 +81,11 @@ class Handlers:
     def catalogue(self) -> Catalogue:
         """What the model files say of themselves."""
         return Catalogue(self.library, self.settings.data / "model_cards.json")
+
+    @cached_property
+    def presets(self) -> PresetDesk:
+        """What happens with presets."""
+        return PresetDesk(OwnPresets(self.settings), self.library.checkpoints, self.wording)
 
     def generate_clicked(self, request: gr.Request, *args: Any) -> Iterator[Update]:
         """Takes the ctrls in order of declaration, submits a task and shows it until it ends.
@@ -148,20 +149,6 @@ class Handlers:
         if self._owns(request, task_id):
             self.worker.skip(task_id)
 
-    def preset_chosen(self, name: str, *args: Any) -> list[Update]:
-        """The values a preset asks for, and what is to be said about it; wrong values in the page are no obstacle."""
-        try:
-            base = parameters_from_ctrls(args)
-        except ParameterError:
-            base = None
-        try:
-            point = apply_preset(name, self.settings, self.library.checkpoints, base)
-        except (PresetError, ParameterError) as error:
-            return [gr.skip() for _ in args] + [note_update((str(error),))]
-        wording = self.wording(point.parameters.base_model)
-        values = zip(leaves(), parameters_to_ctrls(point.parameters), strict=True)
-        return [*(shown_anew(leaf, value, wording) for leaf, value in values), note_update(point.notes)]
-
     def model_chosen(self, name: str) -> tuple[Update, Update]:
         """The aspect ratios in the pixels of this model, and what is wrong with the model, if anything."""
         notes: tuple[str, ...] = ()
@@ -173,7 +160,7 @@ class Handlers:
 
     def model_recalled(self, name: str) -> tuple[Update, Update]:
         """As ``model_chosen``, for a model that the browser remembered; what is said at the start stays in place."""
-        if name == starting_point(self).parameters.base_model:
+        if name == self.presets.start().parameters.base_model:
             return gr.skip(), gr.skip()
         return self.model_chosen(name)
 
@@ -219,7 +206,7 @@ class Handlers:
 
 def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
     """The whole page. ``assets`` is the address of its scripts. Every declared parameter is placed exactly once."""
-    start = starting_point(handlers)
+    start = handlers.presets.start()
     panel = Panel(start.parameters, handlers.wording(start.parameters.base_model))
     page = gr.Blocks(title="Pinhole", analytics_enabled=False, fill_width=True)
     with page:
@@ -231,7 +218,7 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
                 bar = prompt_bar.build(panel, assets)
             with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Settings"):
-                    tab = settings_tab.build(panel, preset_names(handlers.settings.preset_folders), start.preset)
+                    tab = settings_tab.build(panel, handlers.presets, start.preset)
                 with gr.Tab("Styles"):
                     styles_tab.build(panel, handlers.settings.styles, EVENT)
                 with gr.Tab("Models") as models:
@@ -239,43 +226,10 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
                 with gr.Tab("Advanced"):
                     advanced_tab.build(page, panel, EVENT)
         _wire_tasks(handlers, page, panel, stage, bar)
-        _wire_form(handlers, page, panel, note, tab, start.preset)
-        fetched.wire(tab.preset, panel.ctrls(), note, handlers.preset_chosen, EVENT)
+        _wire_form(handlers, page, panel, note, tab, start)
+        fetched.wire(tab.presets.preset, panel.ctrls(), note, handlers.presets.chosen, EVENT)
         files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
     return page
-
-
-def starting_point(handlers: Handlers) -> StartingPoint:
-    """What the page shows at first; a broken preset is said in words and the built-in values are shown."""
-    try:
-        return apply_preset("", handlers.settings, handlers.library.checkpoints)
-    except (PresetError, ParameterError) as error:
-        values = GenerationParameters(base_model=BUILT_IN_MODEL)
-        return StartingPoint(values, "", (str(error),))
-
-
-def with_labels(message: str) -> str:
-    """A refusal in the page's words: parameters are called as their controls are labelled there."""
-    labels = {leaf.path: leaf.label for leaf in leaves()}
-    lines = (line.partition(": ") for line in message.split("\n"))
-    return "\n".join(f"{labels.get(path, path)}{colon}{rest}" for path, colon, rest in lines)
-
-
-def note_html(notes: tuple[str, ...]) -> str:
-    """Sentences as HTML; they name files and may hold anything."""
-    return "".join(f"<span>{escape(note)}</span> " for note in notes)
-
-
-def note_update(notes: tuple[str, ...]) -> Update:
-    """The line of notes, replaced."""
-    return gr.update(value=note_html(notes))
-
-
-def shown_anew(leaf: Leaf, value: Any, wording: Wording) -> Update:
-    """A parameter's new value; with its choices where those depend on more than the declaration."""
-    if leaf.path == RATIOS or isinstance(leaf.control, (ModelFile, Names)):
-        return gr.update(value=value, choices=choices_of(leaf, wording, value))
-    return gr.update(value=value)
 
 
 def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTML, bar: prompt_bar.PromptBar) -> None:
@@ -299,14 +253,15 @@ def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTM
 
 
 def _wire_form(
-    handlers: Handlers, page: gr.Blocks, panel: Panel, note: gr.HTML, tab: settings_tab.SettingsTab, preset: str
+    handlers: Handlers,
+    page: gr.Blocks,
+    panel: Panel,
+    note: gr.HTML,
+    tab: settings_tab.SettingsTab,
+    start: StartingPoint,
 ) -> None:
-    """Presets, the model's sizes, the seed's switch, and the memory of the form in the browser."""
-    ctrls = panel.ctrls()
-    names = json.dumps([leaf.path for leaf in leaves()])
-    base = json.dumps(preset)
+    """The model's sizes, the mode's locks, the seed's switch, and what follows from the values a page starts with."""
     model, ratios, styles = panel.get("base_model"), panel.get(RATIOS), panel.get("style_selections")
-    tab.preset.input(handlers.preset_chosen, [tab.preset, *ctrls], [*ctrls, note], **EVENT)
     model.input(handlers.model_chosen, model, [ratios, note], **EVENT)
     mode = panel.get("performance_selection")
     locked = [panel.get(path) for path in settings_tab.locked_paths()]
@@ -315,10 +270,7 @@ def _wire_form(
         None, [tab.random, tab.seed], tab.seed, js="(random, seed) => pinhole.seedFor(random, seed)", **EVENT
     )
     tab.seed.change(None, tab.seed, tab.random, js="(seed) => seed.trim() === '-1'", **EVENT)
-    remember = f"(...values) => pinhole.remember({base}, {names}, values)"
-    for ctrl in ctrls:
-        ctrl.change(None, ctrls, None, js=remember, **EVENT)
-    recalled = page.load(None, ctrls, ctrls, js=f"(...values) => pinhole.recall({base}, {names}, values)", **EVENT)
+    recalled = tab.presets.wire(page, panel, note, handlers.presets, start, EVENT)
     # The form that was remembered may ask for another mode, and for another model, whose sizes differ.
     recalled.then(handlers.mode_chosen, mode, locked, **EVENT)
     recalled.then(handlers.model_recalled, model, [ratios, note], **EVENT)

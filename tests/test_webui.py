@@ -134,7 +134,7 @@ def test_many_may_watch_one_task(handlers: webui.Handlers) -> None:
 
 
 def test_a_preset_changes_what_it_names(handlers: webui.Handlers) -> None:
-    updates = handlers.preset_chosen(MINI_PRESET, *ctrls(prompt="stay", guidance_scale=9))
+    updates = handlers.presets.chosen(MINI_PRESET, *ctrls(prompt="stay", guidance_scale=9))
     values = dict(zip((leaf.path for leaf in leaves()), updates, strict=False))
     assert values["guidance_scale"]["value"] == 4.5
     assert (values["prompt"]["value"], values["image_seed"]["value"]) == ("stay", "7")
@@ -149,7 +149,7 @@ def test_a_preset_s_files_are_listed_whether_they_are_there_or_not(handlers: web
     loras = [[True, "fresh.safetensors", 1.0], [True, "gone.safetensors", 1.0]]
     preset = {"default_model": BUILT_IN_MODEL, "default_loras": loras, "default_vae": "gone-too.safetensors"}
     (handlers.settings.presets / "files.json").write_text(json.dumps(preset))
-    values = dict(zip((leaf.path for leaf in leaves()), handlers.preset_chosen("files", *ctrls()), strict=False))
+    values = dict(zip((leaf.path for leaf in leaves()), handlers.presets.chosen("files", *ctrls()), strict=False))
     for path in ("lora_1.name", "lora_2.name", "lora_3.name", "advanced.vae_name", "base_model", "refiner_model"):
         value, choices = values[path]["value"], values[path]["choices"]
         assert value in [each for _, each in choices], path
@@ -158,9 +158,48 @@ def test_a_preset_s_files_are_listed_whether_they_are_there_or_not(handlers: web
 
 def test_a_broken_preset_changes_nothing_and_says_so(handlers: webui.Handlers) -> None:
     (handlers.settings.presets / "bad.json").write_text('{"default_cfg_scale": "<b>"}')
-    *updates, note = handlers.preset_chosen("bad", *ctrls())
+    *updates, note = handlers.presets.chosen("bad", *ctrls())
     assert all("value" not in update for update in updates)
     assert "guidance_scale" in note["value"] and "<b>" not in note["value"]
+
+
+def test_presets_are_saved_from_the_page_and_what_cannot_be_is_said_in_words(handlers: webui.Handlers) -> None:
+    desk, own = handlers.presets, handlers.presets.own
+
+    def save(name: Any, *ticks: bool, may_replace: bool = False, **changes: Any) -> list[dict[str, Any]]:
+        return desk.save(may_replace, "mini", name, *(ticks or (False,) * 3), *ctrls(**changes))
+
+    preset, start, said = save("<b>", sharpness=3)
+    assert "&#x27;&lt;b&gt;&#x27;" in said["value"] and "<b>" not in said["value"] and preset["value"] == "mini"
+    preset, start, said = save("水彩", True, True, True, sharpness=3)
+    assert ("水彩 · yours", "水彩") in preset["choices"] and (preset["value"], start["value"]) == ("水彩", "水彩")
+    assert desk.start().parameters.sharpness == 3 and desk.start().parameters.image_seed == 7
+    assert (
+        "preset-exists" in save("水彩")[2]["value"]
+        and "preset-exists" not in save("水彩", may_replace=True)[2]["value"]
+    )
+    assert desk.start().parameters.image_seed == -1, "the seed is part of it only where it was asked for"
+    values = ctrls()
+    values[[leaf.path for leaf in leaves()].index("image_seed")] = "twelve"
+    assert (
+        "Seed: &#x27;twelve&#x27; is not" in desk.save(False, "mini", "new", False, False, False, *values)[2]["value"]
+    )
+    assert own.names() == ["水彩"]
+    _, start, said = desk.remove("水彩")
+    assert start["value"] == "" and "is deleted" in said["value"]
+    for answer in (desk.remove("default"), desk.rename("default", "x"), desk.start_with("mini", "gone")):
+        assert "preset-problem" in answer[2]["value"]
+
+
+def test_a_page_that_was_built_with_another_start_is_brought_up_to_date(handlers: webui.Handlers) -> None:
+    desk = handlers.presets
+    built = desk.start()
+    assert "value" not in desk.opened(built)[3]
+    (desk.own.folder).mkdir(parents=True)
+    (desk.own.folder / "default.json").write_text("nonsense")
+    lists, _, note, *values = desk.opened(built)
+    assert lists["value"] == "mini" and "default.json cannot be read" in note["value"]
+    assert len(values) == len(leaves()) and all("value" in each for each in values)
 
 
 def test_sizes_are_those_of_the_model(handlers: webui.Handlers) -> None:

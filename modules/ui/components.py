@@ -10,8 +10,10 @@ import gradio as gr
 from gradio.components import Component
 
 from modules.controls import Checkbox, Choice, Control, ModelFile, Names, Seed, Slider, Text
-from modules.parameters import Leaf
+from modules.parameters import Leaf, leaves
 from modules.styles import sorted_names
+
+RATIOS = "aspect_ratios_selection"
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,17 @@ def component(leaf: Leaf, value: Any, wording: Wording) -> Component:  # noqa: C
             return gr.Number(minimum=control.lowest, maximum=control.maximum, step=control.step, **common)
         case Control():
             raise TypeError(f"{leaf.path} has a control that the page does not know: {type(control).__name__}")
+
+
+def shown_anew(leaf: Leaf, value: Any, wording: Wording) -> dict[str, Any]:
+    """A parameter's new value; with its choices where those depend on more than the declaration."""
+    if leaf.path == RATIOS or isinstance(leaf.control, (ModelFile, Names)):
+        return gr.update(value=value, choices=choices_of(leaf, wording, value))
+    return gr.update(value=value)
+
+
+def with_labels(message: str) -> str:
+    """A refusal in the page's words: parameters are called as their controls are labelled there."""
+    labels = {leaf.path: leaf.label for leaf in leaves()}
+    lines = (line.partition(": ") for line in message.split("\n"))
+    return "\n".join(f"{labels.get(path, path)}{colon}{rest}" for path, colon, rest in lines)

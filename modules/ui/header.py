@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
 import gradio as gr
 
 from modules.ui import downloads_panel
@@ -33,3 +37,13 @@ def build(note: str, assets: str) -> tuple[gr.HTML, DownloadsPanel]:
         downloads = downloads_panel.build(assets)
         gr.HTML(SWITCH, elem_id="theme", apply_default_css=False, js_on_load=None)
     return line, downloads
+
+
+def note_html(notes: Sequence[str]) -> str:
+    """Sentences as HTML; they name files and may hold anything."""
+    return "".join(f"<span>{escape(note)}</span> " for note in notes)
+
+
+def note_update(notes: Sequence[str]) -> dict[str, Any]:
+    """The line of notes, replaced."""
+    return gr.update(value=note_html(notes))

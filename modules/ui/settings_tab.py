@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,25 +9,23 @@ import gradio as gr
 
 from modules.parameters import leaf
 from modules.performance import MODES
-from modules.presets import INITIAL_PRESET
+from modules.ui import preset_bar
 from modules.ui.panel import Panel
+from modules.ui.preset_bar import PresetBar, PresetDesk
 
 
 @dataclass(frozen=True)
 class SettingsTab:
-    """What the page wires: the preset, and the switch between a random seed and one that stays."""
+    """What the page wires: the presets, and the switch between a random seed and one that stays."""
 
-    preset: gr.Dropdown
+    presets: PresetBar
     random: gr.Checkbox
     seed: Any
 
 
-def build(panel: Panel, presets: Sequence[str], preset: str) -> SettingsTab:
+def build(panel: Panel, desk: PresetDesk, preset: str) -> SettingsTab:
     """Place the parameters of this tab."""
-    names = [("As at start", name) if name == INITIAL_PRESET else (name, name) for name in presets]
-    chosen = gr.Dropdown(
-        names, value=preset, label="Preset", elem_id="preset", filterable=False, elem_classes=["parameter"]
-    )
+    presets = preset_bar.build(desk, preset)
     panel.place("performance_selection")
     with gr.Column(elem_id="aspect_ratios"):
         # Not an accordion: what is in a closed one does not exist in the page, and the canvas needs the chosen size.
@@ -42,7 +39,7 @@ def build(panel: Panel, presets: Sequence[str], preset: str) -> SettingsTab:
             panel.values.image_seed < 0, label="Random seed", elem_id="seed_random", container=False, min_width=140
         )
         seed = panel.place("image_seed")
-    return SettingsTab(chosen, random, seed)
+    return SettingsTab(presets, random, seed)
 
 
 def locked_paths() -> list[str]:

@@ -17,6 +17,10 @@ export const downloads = {
     panel?.look(preset, true);
     return [];
   },
+  recall(preset) {
+    remember(preset);
+    panel?.look(preset, false);
+  },
 };
 
 class Panel {

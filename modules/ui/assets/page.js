@@ -1,13 +1,15 @@
-// What the page does by itself, without asking the server: keys, the Advanced column, theme, memory of the form.
+// What the page does by itself, without asking the server: keys, the Advanced column, theme.
 import { announce, announceStop, current, isLive, mount, notify, refused } from "./stage.js";
 import { check, onConnection, suspect } from "./connection.js";
 import { downloads } from "./downloads.js";
 import { enhanceRatios, selectedSize, toggleRatios } from "./ratios.js";
-import { explain, markIdle } from "./idle.js";
+import { markIdle } from "./idle.js";
 import { markWords } from "./models.js";
 import { markStyles } from "./styles.js";
-import { exampleSeed, formChanged, mountFinalPrompt, toggleFinalPrompt } from "./final.js";
+import { exampleSeed, mountFinalPrompt, toggleFinalPrompt } from "./final.js";
 import { changeWeight } from "./weights.js";
+import { recall, remember, mayStartAnew } from "./session.js";
+import { togglePresets } from "./presets.js";
 
 const root = document.documentElement;
 const memory = {
@@ -42,27 +44,6 @@ function showAdvanced(open) {
 function showDeveloper(open) {
   root.dataset.developer = open ? "open" : "closed";
   memory.set("developer", open);
-}
-
-// ---- the form: what is in it survives a refresh ---------------------------------------------------------------------
-let saving = null;
-
-function remember(base, names, values) {
-  explain(names, values);
-  formChanged();
-  clearTimeout(saving);
-  saving = setTimeout(() => {
-    memory.set("form", { base, values: Object.fromEntries(names.map((name, place) => [name, values[place]])) });
-  }, 150);
-  return [];
-}
-
-// Values of another preset or of a parameter that is gone are not put back.
-function recall(base, names, defaults) {
-  const saved = memory.get("form");
-  explain(names, defaults);
-  if (!saved || saved.base !== base || typeof saved.values !== "object") return defaults;
-  return names.map((name, place) => (typeof saved.values[name] === typeof defaults[place] ? saved.values[name] : defaults[place]));
 }
 
 // ---- seed -----------------------------------------------------------------------------------------------------------
@@ -128,6 +109,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("click", (event) => {
   if (event.target.closest?.("#theme_button")) toggleTheme();
   else if (event.target.closest?.("#ratio_button")) toggleRatios();
+  else if (event.target.closest?.("#preset_manage")) togglePresets();
   else if (event.target.closest?.("#final_switch")) toggleFinalPrompt();
   else if (event.target.closest?.("#stop_button")) announceStop("stop");
   else if (event.target.closest?.("#skip_button")) announceStop("skip");
@@ -162,6 +144,7 @@ window.pinhole = {
   generate,
   remember,
   recall,
+  mayStartAnew,
   seedFor,
   mountFinalPrompt,
   exampleSeed,
