@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict
 
 from modules.choices import (
     MAX_CLIP_SKIP,
+    METADATA_SCHEMES,
     OUTPUT_FORMATS,
     OWN_VAE,
     REFINER_SWAP_METHODS,
     SAMPLERS,
     SCHEDULERS,
+    metadata_scheme_label,
 )
 from modules.controls import Checkbox, Choice, ModelFile, Slider
 
@@ -29,6 +31,13 @@ class AdvancedParameters(BaseModel):
         bool, Checkbox(label="Disable Intermediate Results", hint="Finished pictures appear when all of them are")
     ] = False
     output_format: Annotated[str, Choice(label="Output Format", choices=OUTPUT_FORMATS, style="radio")] = "png"
+    metadata_scheme: Annotated[
+        str,
+        Choice(
+            label="Metadata Scheme", choices=METADATA_SCHEMES, style="radio", text=metadata_scheme_label,
+            hint="What other programs read in your pictures. Pinhole finds everything in either",
+        ),
+    ] = "fooocus"  # fmt: skip
     sampler_name: Annotated[str, Choice(label="Sampler", choices=SAMPLERS)] = "dpmpp_2m_sde_gpu"
     scheduler_name: Annotated[str, Choice(label="Scheduler", choices=SCHEDULERS)] = "karras"
     generate_image_grid: Annotated[

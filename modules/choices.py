@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import gcd
+from types import MappingProxyType
 
 from modules.performance import MODES
 
@@ -12,6 +14,17 @@ SAMPLERS: tuple[str, ...] = (
     "euler", "euler_ancestral", "heun", "heunpp2", "dpm_2", "dpm_2_ancestral", "lms", "dpm_fast", "dpm_adaptive",
     "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_sde_gpu", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2m_sde_gpu",
     "dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "ddpm", "lcm", "tcd", "restart", "ddim", "uni_pc", "uni_pc_bh2",
+)  # fmt: skip
+
+# the names of the samplers in texts that other programs read; of two with one name the first is meant
+A1111_SAMPLERS: Mapping[str, str] = MappingProxyType(
+    {
+        "euler": "Euler", "euler_ancestral": "Euler a", "heun": "Heun", "dpm_2": "DPM2", "dpm_2_ancestral": "DPM2 a",
+        "lms": "LMS", "dpm_fast": "DPM fast", "dpm_adaptive": "DPM adaptive", "dpmpp_2s_ancestral": "DPM++ 2S a",
+        "dpmpp_sde": "DPM++ SDE", "dpmpp_sde_gpu": "DPM++ SDE", "dpmpp_2m": "DPM++ 2M",
+        "dpmpp_2m_sde": "DPM++ 2M SDE", "dpmpp_2m_sde_gpu": "DPM++ 2M SDE", "lcm": "LCM", "tcd": "TCD",
+        "restart": "Restart", "ddim": "DDIM", "uni_pc": "UniPC",
+    }
 )  # fmt: skip
 
 SCHEDULERS: tuple[str, ...] = (
@@ -25,6 +38,9 @@ NO_MODEL = "None"
 """What stands for no refiner, and for no LoRA."""
 OWN_VAE = "Default (model)"
 """What stands for the VAE that a checkpoint brings along."""
+
+METADATA_SCHEMES: tuple[str, ...] = ("fooocus", "a1111")
+"""What other programs can read in a picture: a JSON record, or lines of text."""
 
 OUTPUT_FORMATS: tuple[str, ...] = ("png", "jpeg", "webp")
 
@@ -54,3 +70,8 @@ def aspect_ratio_label(value: str) -> str:
     width, height = parse_aspect_ratio(value)
     divisor = gcd(width, height)
     return f"{width}×{height} ∣ {width // divisor}:{height // divisor}"
+
+
+def metadata_scheme_label(value: str) -> str:
+    """The words shown for a metadata scheme."""
+    return {"fooocus": "fooocus (json)", "a1111": "a1111 (plain text)"}[value]

@@ -37,7 +37,8 @@ from modules.engine_messages import (
 )
 from modules.expansion import completed
 from modules.ladder import NotEnoughMemory
-from modules.metadata import MetadataError, describe, encode_picture, encode_preview, read_picture
+from modules.metadata import MetadataError, SchemeText, describe, encode_picture, encode_preview, read_picture
+from modules.metadata_writing import scheme_text
 from modules.observer import Observer
 from modules.outputs import OutputError, OutputExists, picture_path, write_once
 from modules.pace import PreviewPace
@@ -242,8 +243,10 @@ class Saver:
     def _save(self, request: RunRequest, job: ImageJob, picture: Picture, timings: dict[str, float]) -> None:
         height, width, _ = picture.shape
         facts = {"task": request.task_id, "index": job.index, "job": asdict(job), "seconds": timings}
-        text = describe(GenerationParameters.from_json(request.parameters), facts)
-        data = encode_picture(picture, request.output_format, text)
+        parameters = GenerationParameters.from_json(request.parameters)
+        scheme = parameters.advanced.metadata_scheme
+        common = SchemeText(scheme, scheme_text(scheme, parameters, facts))
+        data = encode_picture(picture, request.output_format, describe(parameters, facts), common)
         path = picture_path(request.folder, request.task_id, job.index, request.output_format)
         self._write(Saved(request.task_id, job.index, str(path), width, height, facts), data)
 

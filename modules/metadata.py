@@ -1,12 +1,14 @@
 """Pictures as files: encoding them with their parameters inside, and reading those back; knows no store and no engine.
 
-Nothing that is read is ever evaluated: it is JSON, parsed by the schema of the parameters.
+A file carries two texts: ours, which is complete, where no other program looks; and where all of them look, one of the
+two that they know. Nothing that is read is ever evaluated: ours is JSON, parsed by the schema of the parameters.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,19 +19,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from modules import __version__
 from modules.controls import shown
+from modules.metadata_writing import SOFTWARE
 from modules.parameters import GenerationParameters, ParameterError, leaves
 
 if TYPE_CHECKING:
     import numpy as np
 
 SCHEME = "pinhole"
-SOFTWARE = f"Pinhole {__version__}"
 QUALITY = 95
 
 # EXIF tags, in the main directory
 _SOFTWARE, _MAKER_NOTE, _USER_COMMENT = 0x0131, 0x927C, 0x9286
+_OURS = 0xFDE8  # the first tag of those that TIFF leaves to everybody's own use
+_EXIF_DIRECTORY = 0x8769
 _MAX_EXIF_TEXT = 60_000  # an EXIF block of a JPEG file ends at 65,533 bytes
 _MAX_TEXT = 4_000_000
 _PACKED = "zlib:"
@@ -48,25 +51,50 @@ class PictureInfo:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class SchemeText:
+    """A text for other programs, and the name of the scheme it is written in."""
+
+    scheme: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The texts in a picture file, empty where there is none: ``ours``, and the one for everybody with its scheme."""
+
+    ours: str
+    common: str
+    scheme: str
+
+
 def describe(parameters: GenerationParameters, facts: Mapping[str, Any]) -> str:
     """The text that is saved in a picture: JSON of the parameters, and of the facts of this one picture."""
     values = {"software": SOFTWARE, "parameters": parameters.model_dump(), "picture": dict(facts)}
     return json.dumps(values, ensure_ascii=True, allow_nan=False)
 
 
-def encode_picture(picture: np.ndarray[Any, Any], output_format: str, text: str) -> bytes:
-    """A picture (uint8 [height, width, 3], RGB) as the bytes of a png, jpeg or webp file that carries ``text``."""
+def encode_picture(
+    picture: np.ndarray[Any, Any], output_format: str, text: str, common: SchemeText | None = None
+) -> bytes:
+    """A picture (uint8 [height, width, 3], RGB) as the bytes of a png, jpeg or webp file.
+
+    ``text`` is our own and complete; ``common`` is what other programs find. Without it ours is in its place.
+    """
     image = Image.fromarray(picture)
     buffer = BytesIO()
     if output_format == "png":
         info = PngInfo()
-        info.add_text("parameters", text)
-        info.add_text("fooocus_scheme", SCHEME)
+        info.add_text("parameters", text if common is None else _png_text(common.text))
+        info.add_text("fooocus_scheme", SCHEME if common is None else common.scheme)
+        if common is not None:
+            info.add_text(SCHEME, text)
         image.save(buffer, "PNG", pnginfo=info)
     elif output_format == "jpeg":
-        image.save(buffer, "JPEG", quality=QUALITY, optimize=True, progressive=True, exif=_exif(_fitting(text)))
+        exif = _exif(*_fitting(text, common))
+        image.save(buffer, "JPEG", quality=QUALITY, optimize=True, progressive=True, exif=exif)
     elif output_format == "webp":
-        image.save(buffer, "WEBP", quality=QUALITY, exif=_exif(text))
+        image.save(buffer, "WEBP", quality=QUALITY, exif=_exif(text, common))
     else:
         raise ValueError(f"{shown(output_format)} is not an output format")
     return buffer.getvalue()
@@ -88,19 +116,37 @@ def read_picture(source: Path | BinaryIO) -> PictureInfo:
 
 
 def read_text(source: Path | BinaryIO) -> str:
-    """The text that ``encode_picture`` put into the file; raises ``MetadataError`` if there is none."""
+    """Our own text in the file, or else the one for everybody; raises ``MetadataError`` if there is none."""
+    carried = read_texts(source)
+    if not (found := carried.ours or carried.common):
+        raise MetadataError("There are no parameters in this picture.")
+    return found
+
+
+def read_texts(source: Path | BinaryIO) -> Carried:
+    """The texts in a picture file. Only its headers are read, never its pixels; raises ``MetadataError``."""
     try:
         with Image.open(source, formats=("PNG", "JPEG", "WEBP")) as image:
-            found = image.info.get("parameters")
-            if found is None:
-                found = image.getexif().get(_USER_COMMENT)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            info, exif = image.info, image.getexif()
+            inner = exif.get_ifd(_EXIF_DIRECTORY)  # where cameras and some programs put the comment
+            common = info.get("parameters") or exif.get(_USER_COMMENT) or inner.get(_USER_COMMENT)
+            scheme = info.get("fooocus_scheme") or exif.get(_MAKER_NOTE)
+            ours = info.get(SCHEME) or exif.get(_OURS)
+    except Image.DecompressionBombError:
+        raise MetadataError("This picture has too many pixels to be looked at.") from None
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, struct.error, OverflowError) as error:
         raise MetadataError(f"This is not a PNG, JPEG or WEBP picture that can be read: {error}") from None
+    return Carried(_unpacked(_as_text(ours)), _unpacked(_as_text(common)), _as_text(scheme))
+
+
+def _as_text(found: object) -> str:
+    """A value of EXIF or of a PNG chunk as text: EXIF's comments begin with 8 bytes that name their encoding."""
     if isinstance(found, bytes):
-        found = found.removeprefix(b"ASCII\0\0\0").decode("utf-8", errors="replace")
-    if not isinstance(found, str) or not found:
-        raise MetadataError("There are no parameters in this picture.")
-    return _unpacked(found)
+        kind, rest = found[:8], found[8:]
+        if kind == b"UNICODE\0":
+            return rest.decode("utf-16-le" if rest[1:2] == b"\0" else "utf-16-be", errors="replace")
+        return (rest if kind in (b"ASCII\0\0\0", bytes(8)) else found).decode("utf-8", errors="replace")
+    return found if isinstance(found, str) else ""
 
 
 def parse(text: str) -> PictureInfo:
@@ -142,26 +188,43 @@ def _split(values: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list
     return known, unknown
 
 
-def _exif(text: str) -> Image.Exif:
+def _png_text(text: str) -> str:
+    """A chunk ends at the first NUL of its text for some readers."""
+    return text.replace("\0", "")
+
+
+def _exif(text: str, common: SchemeText | None) -> Image.Exif:
     exif = Image.Exif()
-    exif[_USER_COMMENT] = text
     exif[_SOFTWARE] = SOFTWARE
-    exif[_MAKER_NOTE] = SCHEME
+    if common is None:
+        exif[_USER_COMMENT] = text
+        exif[_MAKER_NOTE] = SCHEME
+    else:
+        plain = common.text.isascii() and "\0" not in common.text
+        exif[_USER_COMMENT] = common.text if plain else b"UNICODE\0" + common.text.encode("utf-16-be")
+        exif[_MAKER_NOTE] = common.scheme
+        exif[_OURS] = text
     return exif
 
 
-def _fitting(text: str) -> str:
-    """``text`` as it fits into a JPEG file: packed when it is long, without the prompts if even that does not do."""
-    if len(text) <= _MAX_EXIF_TEXT:
-        return text
+def _fitting(text: str, common: SchemeText | None) -> tuple[str, SchemeText | None]:
+    """Both texts as they fit into a JPEG file.
+
+    Ours is packed when they are long, the common one left out after that, and in the end the prompts.
+    """
+    room = _MAX_EXIF_TEXT - (len(common.text.encode("utf-16-be")) if common else 0)
+    if len(text) <= room:
+        return text, common
     packed = _PACKED + base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
-    if len(packed) <= _MAX_EXIF_TEXT:
-        return packed
+    if len(packed) <= room:
+        return packed, common
+    if common is not None:
+        return _fitting(text, None)
     values = json.loads(text)
     del values["parameters"]["prompt"], values["parameters"]["negative_prompt"]
     for name in ("positive", "negative"):
         values["picture"].get("job", {}).pop(name, None)
-    return json.dumps(values, ensure_ascii=True)
+    return json.dumps(values, ensure_ascii=True), None
 
 
 def _unpacked(text: str) -> str:

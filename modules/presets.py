@@ -39,6 +39,7 @@ PRESET_KEYS: Mapping[str, str] = MappingProxyType(
         "default_scheduler": "advanced.scheduler_name",
         "default_overwrite_step": "advanced.overwrite_step",
         "default_output_format": "advanced.output_format",
+        "default_metadata_scheme": "advanced.metadata_scheme",
         "default_performance": "performance_selection",
         "default_image_number": "image_number",
         "default_prompt": "prompt",

@@ -33,6 +33,7 @@ def build(panel: Panel, desk: PresetDesk, preset: str) -> SettingsTab:
         panel.place("aspect_ratios_selection")
     panel.place("image_number")
     panel.place("advanced.output_format")
+    panel.place("advanced.metadata_scheme")
     panel.place("negative_prompt")
     with gr.Row(elem_id="seed_row"):
         random = gr.Checkbox(

@@ -61,7 +61,7 @@ def test_the_order_of_ctrls() -> None:
         "image_number", "image_seed", "sharpness", "guidance_scale", "base_model", "refiner_model", "refiner_switch",
         *(f"lora_{row}.{name}" for row in range(1, 6) for name in ("enabled", "name", "weight")),
         "advanced.disable_preview", "advanced.disable_intermediate_results", "advanced.output_format",
-        "advanced.sampler_name", "advanced.scheduler_name", "advanced.generate_image_grid",
+        "advanced.metadata_scheme", "advanced.sampler_name", "advanced.scheduler_name", "advanced.generate_image_grid",
         "advanced.overwrite_step", "advanced.overwrite_switch",
         "advanced.overwrite_width", "advanced.overwrite_height", "advanced.disable_seed_increment",
         "advanced.read_wildcards_in_order",
@@ -198,7 +198,7 @@ def test_json_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_wrong_number_of_ctrls_is_refused() -> None:
-    with pytest.raises(ParameterError, match="the page sent 1 values for 54 parameters"):
+    with pytest.raises(ParameterError, match="the page sent 1 values for 55 parameters"):
         parameters_from_ctrls([""])
 
 
