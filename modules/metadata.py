@@ -159,7 +159,7 @@ def parse(text: str) -> PictureInfo:
         raise MetadataError("The parameters in this picture are not in a form that is known here.") from None
     if not isinstance(values, dict) or not isinstance(values.get("parameters"), dict):
         raise MetadataError("The parameters in this picture are not in a form that is known here.")
-    known, unknown = _split(values["parameters"], "")
+    known, unknown = split_known(values["parameters"], "")
     facts = values.get("picture")
     try:
         parameters = GenerationParameters.from_mapping(known)
@@ -169,7 +169,7 @@ def parse(text: str) -> PictureInfo:
     return PictureInfo(parameters, facts if isinstance(facts, dict) else {}, notes)
 
 
-def _split(values: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
+def split_known(values: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
     """The values of known parameters by their path, and the names of the others."""
     paths = {leaf.path for leaf in leaves()}
     groups = {path.rpartition(".")[0] for path in paths}
@@ -180,7 +180,7 @@ def _split(values: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list
         if path in paths:
             known[path] = value
         elif path in groups and isinstance(value, dict):
-            inner_known, inner_unknown = _split(value, f"{path}.")
+            inner_known, inner_unknown = split_known(value, f"{path}.")
             known |= inner_known
             unknown += inner_unknown
         else:

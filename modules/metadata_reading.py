@@ -238,11 +238,11 @@ def _model(reading: Reading, key: str, value: Any, names: Names) -> None:
     path, kind, none = _MODELS[key]
     if none and value in ("", None, none, "None"):
         reading.values[path] = none
-    elif (found := _find(reading, key, value, names(kind))) is not None:
+    elif (found := find_file(reading, key, value, names(kind))) is not None:
         reading.take(key, {path: found})
 
 
-def _find(reading: Reading, key: str, name: Any, files: Iterable[str]) -> str | None:
+def find_file(reading: Reading, key: str, name: Any, files: Iterable[str]) -> str | None:
     """The file that a text means: of exactly this name, or else the first one with this stem."""
     listed = list(files)
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
@@ -284,7 +284,7 @@ def _rows(reading: Reading, loras: Iterable[tuple[str, Any, Any]], names: Names)
     rows: dict[str, Any] = {}
     free = list(LORA_ROWS)
     for key, name, weight in loras:
-        if (file := _find(reading, key, name, names("loras"))) is None:
+        if (file := find_file(reading, key, name, names("loras"))) is None:
             continue
         if not free:
             reading.problems.append(f"The LoRA {shown(name)} was left out: there are {len(LORA_ROWS)} rows for them.")

@@ -38,7 +38,7 @@ SECURITY_HEADERS = {
 # All there is. Gradio's file, upload, proxy, history, monitoring and description routes are not in the list, so that
 # nothing they could do is reachable.
 PATHS = re.compile(
-    r"/|/alive|/pinhole/[^/]+/[^/]+|/pictures/[^/]+|/style-picture|/downloads(?:/[a-z]+)?"
+    r"/|/alive|/pinhole/[^/]+/[^/]+|/pictures/[^/]+|/style-picture|/downloads(?:/[a-z]+)?|/metadata"
     r"|/config/?|/theme\.css|/robots\.txt|/(?:assets|static)/.+"
     r"|/gradio_api/(?:queue/(?:join|data)|run/[^/]+/?|heartbeat/[^/]+|cancel|reset/?|startup-events|app_id/?)"
 )

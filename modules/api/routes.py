@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.responses import Response
 
+from modules.api import metadata_routes
 from modules.events import PictureRecord
 from modules.style_pictures import SPECIAL_STYLES, style_picture
 from modules.styles import Shelf
@@ -47,6 +48,7 @@ def router(find_picture: Callable[[str], PictureRecord | None], read_shelf: Call
     ``read_shelf`` gives the styles.
     """
     routes = APIRouter()
+    routes.include_router(metadata_routes.router())
     boot = secrets.token_hex(8)
 
     @routes.get("/alive")

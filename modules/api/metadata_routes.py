@@ -1,0 +1,38 @@
+"""A picture's bytes -> the text in its header; keeps nothing, decodes no pixel and knows no parameter."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from modules.metadata import MetadataError, read_text
+
+MAX_BYTES = 64 * 2**20
+
+
+def router(max_bytes: int = MAX_BYTES) -> APIRouter:
+    """The route. What cannot be is told in words with status 413 or 422."""
+    routes = APIRouter()
+
+    @routes.post("/metadata")
+    async def told(request: Request) -> JSONResponse:
+        body = bytearray()
+        async for part in request.stream():
+            if len(body) + len(part) > max_bytes:
+                return _answer("error", f"This file is larger than {max_bytes / 2**20:g} MB.", 413)
+            body += part
+        try:
+            return _answer("text", await run_in_threadpool(read_text, BytesIO(body)))
+        except MetadataError as error:
+            return _answer("error", str(error), 422)
+
+    return routes
+
+
+def _answer(key: str, words: str, status: int = 200) -> JSONResponse:
+    # Half characters, which a file may hold, have no place in an answer.
+    sound = words.encode("utf-8", "replace").decode("utf-8")
+    return JSONResponse({key: sound}, status, headers={"cache-control": "no-store"})

@@ -1,0 +1,97 @@
+"""Any text is read or refused in a sentence: ours value by value, others by their readers."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+
+from modules.metadata import MetadataError, describe
+from modules.metadata_texts import MAX_CHARACTERS, read_told
+from modules.parameters import GenerationParameters, leaves
+from modules.plan import ModelFacts, plan
+from tests.modules.test_metadata_schemes import FILES, names
+
+
+def ours(**changes: Any) -> dict[str, Any]:
+    parameters = GenerationParameters(prompt="a fox", base_model="pinhole-mini-base.safetensors")
+    job = plan(parameters.with_values({"image_seed": 77}), ModelFacts(native=1024))[0]
+    record: dict[str, Any] = json.loads(describe(parameters, {"job": asdict(job)}))
+    record["parameters"] |= changes
+    return record
+
+
+def test_our_own_text_sets_everything_and_the_seed_of_this_picture() -> None:
+    reading = read_told(json.dumps(ours()), names)
+    assert reading.problems == [] and reading.unknown == {}
+    assert set(reading.values) == {leaf.path for leaf in leaves()}
+    assert reading.values["image_seed"] == 77 and reading.values["prompt"] == "a fox"
+
+
+def test_one_wrong_value_costs_no_other() -> None:
+    reading = read_told(json.dumps(ours(sharpness=1e400, image_number="many", invented=[1], prompt="a cat")), names)
+    assert reading.values["prompt"] == "a cat" and "sharpness" not in reading.values
+    assert {problem.partition(" was")[0] for problem in reading.problems} == {"Image Sharpness", "Image Number"}
+    assert list(reading.unknown) == ["invented"]
+
+
+def test_missing_models_are_named_and_leave_no_other_in_their_place() -> None:
+    row = {"enabled": True, "name": "gone.safetensors", "weight": 0.5}
+    record = ours(base_model="../../etc/passwd", lora_1=row, lora_2={**row, "name": "detail.safetensors"})
+    reading = read_told(json.dumps(record), names)
+    assert "base_model" not in reading.values and reading.values["lora_1.name"] == "None"
+    assert reading.values["lora_2.name"] == FILES["loras"][0]
+    assert len(reading.problems) == 2 and all("is not among your files" in each for each in reading.problems)
+
+
+def test_the_other_texts_find_their_readers() -> None:
+    assert read_told('{"prompt": "a fox", "seed": "5"}', names).values["image_seed"] == "5"
+    lines = "a fox\nSteps: 30, Sampler: Euler a, Seed: 7, CFG scale: 4"
+    assert read_told(lines, names).values["image_seed"] == "7"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a fox in the snow",
+        "[1]",
+        "3",
+        "null",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "1" * 10_000,
+        "{",
+        "x" * (MAX_CHARACTERS + 1),
+    ],
+)
+def test_other_texts_are_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(MetadataError, match=r"\.$"):
+        read_told(text, names)
+
+
+@pytest.mark.parametrize("depth", [100, 900, 5000])
+def test_nesting_does_no_harm(depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    for text in (f'{{"prompt": {deep}, "odd": {deep}}}', f'{{"parameters": {{"prompt": {deep}, "odd": {deep}}}}}'):
+        with suppress(MetadataError):
+            assert "prompt" not in read_told(text, names).values
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([leaf.path for leaf in leaves() if "." not in leaf.path]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+        lambda each: st.lists(each, max_size=3),
+        max_leaves=4,
+    ),
+)
+def test_whatever_a_value_is_the_rest_is_read(path: str, value: Any) -> None:
+    reading = read_told(json.dumps(ours(**{path: value})), names)
+    GenerationParameters.from_mapping(reading.values)
+    assert path == "prompt" or reading.values["prompt"] == "a fox"
