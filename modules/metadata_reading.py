@@ -51,7 +51,7 @@ _MODELS: Mapping[str, tuple[str, str, str]] = {
 _TOLD = frozenset(
     {
         "full_prompt", "full_negative_prompt", "prompt_expansion", "metadata_scheme", "version", "created_by",
-        "base_model_hash", "refiner_model_hash", "Lora hashes",
+        "base_model_hash", "refiner_model_hash",
     }
 )  # fmt: skip
 _A1111_KEYS: Mapping[str, str] = {
@@ -61,7 +61,8 @@ _A1111_KEYS: Mapping[str, str] = {
     "Raw prompt": "prompt", "Raw negative prompt": "negative_prompt", "Refiner": "refiner_model",
     "Refiner hash": "refiner_model_hash", "Refiner switch at": "refiner_switch", "Adaptive CFG": "adaptive_cfg",
     "Clip skip": "clip_skip", "Overwrite Switch": "overwrite_switch", "Refiner Swap Method": "refiner_swap_method",
-    "FreeU": "freeu", "Lora weights": "lora_weights", "Version": "version", "User": "created_by",
+    "FreeU": "freeu", "Lora hashes": "lora_hashes", "Lora weights": "lora_weights", "Version": "version",
+    "User": "created_by",
 }  # fmt: skip
 _PAIR = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 _NEGATIVE = "Negative prompt:"
@@ -144,8 +145,8 @@ def _apply(reading: Reading, record: dict[str, Any], names: Names) -> None:
             _model(reading, key, value, names)
         elif key in _SPECIAL:
             _SPECIAL[key](reading, key, value, record)
-        elif key == "loras" or key == "lora_weights" or _ROW.fullmatch(key):
-            loras += _loras(reading, key, value, record)
+        elif key in ("loras", "lora_weights", "lora_hashes") or _ROW.fullmatch(key):
+            loras += [row for row in _loras(reading, key, value, record) if not _of_mode(row[1], record)]
         elif key not in _TOLD:
             reading.unknown[key] = value
     if loras or "loras" in record:
@@ -157,9 +158,19 @@ def _loras(reading: Reading, key: str, value: Any, record: Mapping[str, Any]) ->
     if key == "lora_weights":
         parts = [part.rpartition(":") for part in str(value).split(",")]
         return [(key, name.strip(), weight.strip()) for name, _, weight in parts]
+    if key == "lora_hashes":  # some write `name: hash: weight` and no weights apart
+        found = [part.rsplit(":", 2) for part in str(value).split(",")] if "lora_weights" not in record else []
+        return [(key, part[0].strip(), part[2].strip()) for part in found if len(part) == 3]
     if key == "loras":
         return [] if any(_ROW.fullmatch(other) for other in record) else _listed(reading, value)
     return _combined(reading, key, value)
+
+
+def _of_mode(name: Any, record: Mapping[str, Any]) -> bool:
+    """Whether a LoRA is the one that the performance mode brings along: it needs no row."""
+    mode = MODES.get(str(record.get("performance")))
+    files = mode.lora.files if mode is not None and mode.lora is not None else ()
+    return isinstance(name, str) and stem(name) in {stem(file) for file in files}
 
 
 def _joined(value: Any) -> Any:
