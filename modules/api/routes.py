@@ -38,6 +38,7 @@ def head(address: str) -> str:
         f'<link rel="icon" type="image/svg+xml" href="{address}/icon.svg">\n'
         f'<link rel="stylesheet" href="{address}/page.css">\n'
         f'<link rel="stylesheet" href="{address}/downloads.css">\n'
+        f'<link rel="stylesheet" href="{address}/metadata.css">\n'
         f'<script type="module" src="{address}/page.js"></script>'
     )
 

@@ -10,6 +10,7 @@ import { exampleSeed, mountFinalPrompt, toggleFinalPrompt } from "./final.js";
 import { changeWeight } from "./weights.js";
 import { recall, remember, mayStartAnew } from "./session.js";
 import { togglePresets } from "./presets.js";
+import "./metadata.js";
 
 const root = document.documentElement;
 const memory = {
