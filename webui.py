@@ -43,7 +43,7 @@ from modules.settings import Settings
 from modules.store import StoreError
 from modules.styles import read_styles
 from modules.ui import advanced_tab, canvas, final_prompt, header, models_tab, prompt_bar, settings_tab, styles_tab
-from modules.ui.components import RATIOS, Wording, choices_of, shown_anew, with_labels
+from modules.ui.components import RATIOS, Wording, choices_of, with_labels
 from modules.ui.header import note_html, note_update
 from modules.ui.metadata_tab import MetadataTab
 from modules.ui.model_notes import file_lists
@@ -232,7 +232,7 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
         _wire_form(handlers, page, panel, note, tab, start)
         fetched.wire(tab.presets.preset, panel.ctrls(), note, handlers.presets.chosen, EVENT)
         files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
-        told.wire(panel, handlers.catalogue.names, handlers.wording, shown_anew, EVENT)
+        told.wire(panel, handlers.catalogue.names, handlers.wording, EVENT)
     return page
 
 

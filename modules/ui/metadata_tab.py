@@ -19,7 +19,7 @@ from modules.metadata import MetadataError
 from modules.metadata_reading import Names, Reading
 from modules.metadata_texts import SEED, read_told
 from modules.parameters import LORA_ROWS, GenerationParameters, Leaf, leaves
-from modules.ui.components import Wording, choices_of
+from modules.ui.components import Wording, choices_of, shown_anew
 from modules.ui.panel import Panel
 
 Update = dict[str, Any]
@@ -71,13 +71,12 @@ class MetadataTab:
         panel: Panel,
         names: Names,
         wording: Callable[[str], Wording],
-        shown_anew: Callable[[Leaf, Any, Wording], Update],
         event: Mapping[str, Any],
     ) -> None:
         """A text is read as soon as it is there; the button puts what it says into the form.
 
-        ``names`` gives the files of a kind, ``wording`` the choices for a base model, ``shown_anew`` a control's new
-        value. ``event`` is what all events have in common.
+        ``names`` gives the files of a kind, ``wording`` the choices for a base model, ``event`` is what all events
+        have in common.
         """
 
         def look(text: object) -> list[Update]:
@@ -93,7 +92,7 @@ class MetadataTab:
                 reading = read_told(text.strip() if isinstance(text, str) else "", names)
             except MetadataError as error:
                 return [*(gr.skip() for _ in args), gr.update(value=_problems([str(error)]))]
-            updates = form_updates(reading, args, wording, shown_anew)
+            updates = form_updates(reading, args, wording)
             return [*updates, gr.update(value=USED + answer_html(reading))]
 
         ctrls = panel.ctrls()
@@ -107,7 +106,6 @@ def form_updates(
     reading: Reading,
     args: Sequence[Any],
     wording: Callable[[str], Wording],
-    shown_anew: Callable[[Leaf, Any, Wording], Update],
 ) -> list[Update]:
     """For every control, in order of declaration: its value where the text says one, else nothing.
 

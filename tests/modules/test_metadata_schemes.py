@@ -18,7 +18,9 @@ from modules.metadata import SchemeText, describe, encode_picture, read_picture,
 from modules.metadata_reading import Reading, is_a1111, quoted_names, read_a1111, read_fooocus
 from modules.metadata_writing import scheme_text
 from modules.parameters import GenerationParameters
+from modules.performance import MODES
 from modules.plan import ModelFacts, plan
+from modules.prompts import Sources
 from tests.modules.test_parameters import any_parameters
 
 FILES = {
@@ -33,7 +35,8 @@ def names(kind: str) -> Sequence[str]:
 
 
 def common_of(parameters: GenerationParameters, scheme: str) -> tuple[str, dict[str, Any]]:
-    job = plan(parameters, ModelFacts(native=1024))[0]
+    few_step = [mode.lora.files[0] for mode in MODES.values() if mode.lora is not None]
+    job = plan(parameters, ModelFacts(native=1024), Sources(loras=lambda: few_step))[0]
     facts = {"task": "t", "index": 0, "job": asdict(job), "hashes": {job.checkpoint: "0123456789"}}
     return scheme_text(scheme, parameters, facts), facts
 
