@@ -81,7 +81,7 @@ def test_every_preset_says_where_its_files_can_be_had(name: str, settings: Setti
 def test_without_its_model_the_miniature_is_used_and_a_note_says_so(settings: Settings) -> None:
     start = applied(settings)
     assert start.preset == "mini" and start.parameters.base_model == BUILT_IN_MODEL
-    assert start.parameters.guidance_scale == 4.5
+    assert start.parameters.guidance_scale == 3.0
     assert JUGGERNAUT in start.notes[0] and "miniature" in start.notes[0]
 
 
