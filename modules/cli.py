@@ -14,8 +14,10 @@ from typing import TextIO
 
 from modules.async_worker import AsyncWorker, Finish, Preview, Results, create_worker
 from modules.engine_process import Factory, load_pipeline
-from modules.files import ModelFiles
+from modules.files import ModelFiles, ModelLibrary
 from modules.flags import add_memory_flags, policy_of
+from modules.metadata import MetadataError, read_text
+from modules.metadata_texts import read_told
 from modules.parameters import GenerationParameters
 from modules.presets import StartingPoint, apply_preset
 from modules.settings import Settings, load_settings
@@ -69,14 +71,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the pictures go (without it: outputs/ and a date)"
     )
+    made.add_argument(
+        "--from", type=Path, dest="picture", metavar="PICTURE",
+        help="a PNG, JPEG or WebP whose settings and seed are used, Pinhole's own or another program's",
+    )  # fmt: skip
     add_memory_flags(made)
     return made
 
 
 def starting_point(arguments: argparse.Namespace, settings: Settings) -> StartingPoint:
-    """The parameters meant by the flags, over those of the preset; raises ``ValueError`` in words."""
+    """The parameters meant by the flags, over those of a picture, over those of the preset.
+
+    Raises ``ValueError`` in words.
+    """
     models = ModelFiles(settings.models.checkpoints)
     start = apply_preset(arguments.preset, settings, models)
+    if arguments.picture is not None:
+        start = as_in(arguments.picture, start, ModelLibrary(settings.models))
     parameters: GenerationParameters = start.parameters
     if arguments.prompt is not None:
         parameters = parameters.with_values({"prompt": arguments.prompt})
@@ -84,6 +95,20 @@ def starting_point(arguments: argparse.Namespace, settings: Settings) -> Startin
     models.find(parameters.base_model)
     chosen_here = any(each.partition("=")[0].strip() == "base_model" for each in arguments.assignments)
     return StartingPoint(parameters, start.preset, () if chosen_here else start.notes)
+
+
+def as_in(picture: Path, start: StartingPoint, library: ModelLibrary) -> StartingPoint:
+    """What a picture file says of the parameters, over ``start``; raises ``ValueError`` in words.
+
+    A picture that says which model it was made with needs no note about the preset's.
+    """
+    try:
+        reading = read_told(read_text(picture), library.names)
+    except MetadataError as error:
+        raise ValueError(f"--from {picture}: {error}") from None
+    parameters = start.parameters.with_values({**reading.values, "image_number": 1})
+    notes = () if "base_model" in reading.values else start.notes
+    return StartingPoint(parameters, start.preset, (*notes, *reading.problems))
 
 
 def usable_folder(folder: Path) -> Path:

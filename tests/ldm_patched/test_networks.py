@@ -21,7 +21,7 @@ def test_unet_equals_diffusers(size: tuple[int, int]) -> None:
 
 
 def test_a_deeper_unet_equals_diffusers() -> None:
-    deeper = replace(MINI, num_res_blocks=2, transformer_depth=(0, 1, 3), middle_depth=3)
+    deeper = replace(MINI, num_res_blocks=2, transformer_depth=(0, 0, 1, 3), middle_depth=3)
     assert unet_error(deeper, (16, 16)) < LIMIT
 
 

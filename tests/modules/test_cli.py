@@ -48,7 +48,7 @@ def test_files_are_printed_and_hold_what_was_asked_for(settings: Settings, tmp_p
     assert sorted(out.iterdir()) == files and len(files) == 2
     info = read_picture(files[1])
     assert (info.parameters.prompt, info.parameters.sharpness) == ("pace=0.001 größer", 3.5)
-    assert info.facts["job"]["seed"] == 8 and info.parameters.guidance_scale == 4.5
+    assert info.facts["job"]["seed"] == 8 and info.parameters.guidance_scale == 3.0
     assert "miniature" in errors
 
 
@@ -143,6 +143,17 @@ def test_the_miniature_paints(tmp_path: Path, open_real: Callable[[Path, list[st
     again = open_real(tmp_path / "again", [*arguments, "--set", "image_seed=6"])
     with Image.open(files[1]) as second, Image.open(again.splitlines()[0]) as alone:  # seed 6 twice
         assert second.tobytes() == alone.tobytes()
+    same = open_real(tmp_path / "same", ["--from", str(files[1])])
+    with Image.open(files[1]) as second, Image.open(same.splitlines()[0]) as remade:  # everything from the file
+        assert len(same.splitlines()) == 1 and second.tobytes() == remade.tobytes()
+
+
+def test_from_what_is_no_picture(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    note = tmp_path / "note.png"
+    note.write_text("a red ball")
+    assert main(["--from", str(note)], settings.root, build) == 2
+    assert main(["--from", str(tmp_path / "gone.png")], settings.root, build) == 2
+    assert "--from" in (told := capsys.readouterr().err) and "not a PNG, JPEG or WEBP" in told and "gone.png" in told
 
 
 @pytest.fixture

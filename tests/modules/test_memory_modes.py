@@ -58,11 +58,11 @@ def test_a_lora_in_eight_bits_leaves_no_trace(folders: ModelFolders) -> None:
 
 
 def test_eight_bits_are_near(folders: ModelFolders) -> None:
-    """As near as bfloat16 is to float32: 0.8 of 255 levels in the mean."""
-    wanted = jobs(steps=8, sampler="dpmpp_2m")
+    """Nearly as near as bfloat16 is to float32: 0.5 of 255 levels in the mean, of a prompt that decides everything."""
+    wanted = jobs(1, steps=20, sampler="dpmpp_2m", positive=("a blue boat on the beach, flat illustration",))
     exact, stored = (run(Pipeline(folders, policy=each), wanted).pictures[0] for each in (AUTOMATIC, EIGHT_BIT))
     difference = abs(exact.astype(int) - stored.astype(int))
-    assert 0 < float(difference.mean()) < 2
+    assert 0 < float(difference.mean()) < 1.5, float(difference.mean())
 
 
 class Visit:

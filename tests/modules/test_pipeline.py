@@ -483,15 +483,17 @@ def test_the_last_word_counts_the_steps_of_the_run(pipeline: Pipeline) -> None:
     assert (seen.told[-1], seen.steps[-1]) == (("Painting the picture", 8, 8), (0, 8))
 
 
-def test_a_scheduler_for_another_kind_of_model_is_told_in_words(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_scheduler_for_another_kind_of_model_is_told_in_words(tmp_path: Path) -> None:
     playground: dict[str, Any] = {"scheduler": "edm_playground_v2.5"}
-    (note,) = run(pipeline, jobs(2, **playground)).notes
-    assert note.startswith(BUILT_IN_MODEL) and "Playground" in note
-    assert run(pipeline, jobs()).notes == []
     tensors = load_file(MODELS / "checkpoints" / BUILT_IN_MODEL)
-    save_file(tensors | {"v_pred": torch.zeros(1)}, tmp_path / "v.safetensors")
+    save_file(tensors, tmp_path / "v.safetensors")
+    assert tensors.pop("v_pred") is not None
+    save_file(tensors, tmp_path / "eps.safetensors")
     save_file(tensors | {"edm_mean": torch.zeros(4), "edm_std": torch.ones(4)}, tmp_path / "edm.safetensors")
     own = Pipeline(only(tmp_path))
+    (note,) = run(own, jobs(2, checkpoint="eps.safetensors", **playground)).notes
+    assert note.startswith("eps.safetensors") and "Playground" in note
+    assert run(own, jobs(checkpoint="eps.safetensors")).notes == []
     with pytest.raises(PipelineError, match=r"v\.safetensors.*edm_playground_v2\.5"):
         run(own, jobs(checkpoint="v.safetensors", **playground))
     with pytest.raises(PipelineError, match=r"edm\.safetensors.*lcm"):

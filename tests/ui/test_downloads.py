@@ -50,7 +50,7 @@ def test_a_missing_model_comes_when_it_is_asked_for(
     page_of: Served, visitor: Visitor, another: Visitor, models: ModelServer
 ) -> None:
     page = visitor.open(page_of)
-    assert page.inner_text(".downloads .get-words") == "Get the model"
+    page.wait_for_selector(".downloads .get-words:text-is('Get the model')")
     page.check("#advanced_checkbox input")
     page.click("#preset input")
     page.click("ul[role=listbox] li:has-text('far')")
