@@ -16,8 +16,19 @@ from modules.controls import check_file_name
 from modules.model_folders import ModelFolders
 from modules.plan import SDXL_NATIVE, ModelFacts
 
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+MAX_HEADER_BYTES = (
+    25_000_000  # published ones have up to 4 million; of 100 million, JSON would take gigabytes of memory
+)
 SD15_NATIVE = 512
+NATIVE_SIDES = range(64, 4097)  # pixels; what a header states beyond them is nonsense
+
+# Names of the tensor of a LoRA that reads the network's own input.
+LORA_DOWN = (
+    ".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_linear_layer.down.weight", ".hada_w1_b",
+)  # fmt: skip
+LORA_DOWN_PEFT = re.compile(r"\.lora_A(?:\.\w+)?\.weight$")
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how its protocols begin
+MAX_WIDTH = 100_000  # no network of these families is as wide
 
 # kind -> words for it; the tensors decide, not the name of the file
 KINDS: Mapping[str, str] = {
@@ -33,6 +44,10 @@ KINDS: Mapping[str, str] = {
 
 class ModelFileError(ValueError):
     """A model file that is missing, damaged or not what it should be; the message is fit for the user's eyes."""
+
+
+class Unreadable(ModelFileError):
+    """A file that the system does not give now. Nothing is known of its contents, and another time it may be read."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ def read_header(path: Path) -> Header:
                 raise ModelFileError(_not_safetensors(path.name, start, length, size))
             values = json.loads(file.read(length))
     except OSError as error:
-        raise ModelFileError(f"{path.name} cannot be read: {error.strerror or error}") from None
+        raise Unreadable(f"{path.name} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, ModelFileError):
             raise
@@ -90,9 +105,8 @@ def kind_of(header: Header) -> str:
 def native_size(header: Header, kind: str) -> int:
     """The side, in pixels, of the squares a checkpoint was trained on: ``modelspec.resolution``, else by its kind."""
     stated = re.fullmatch(r"(\d{2,5})x(\d{2,5})", header.metadata.get("modelspec.resolution", "").strip())
-    if stated is None:
-        return SD15_NATIVE if kind == "sd15" else SDXL_NATIVE
-    return round(math.sqrt(int(stated[1]) * int(stated[2])))
+    side = round(math.sqrt(int(stated[1]) * int(stated[2]))) if stated else 0
+    return side if side in NATIVE_SIDES else SD15_NATIVE if kind == "sd15" else SDXL_NATIVE
 
 
 def text_width(header: Header) -> int | None:
@@ -101,8 +115,17 @@ def text_width(header: Header) -> int | None:
     2048 for SDXL, 768 for Stable Diffusion 1.5: a LoRA fits where it is the same.
     """
     for name, shape in header.shapes.items():
-        if re.search(r"attn2[._]to_k\.(weight|lora_down\.weight|lora_A\.weight)$", name) and len(shape) >= 2:
-            return shape[1]
+        if "attn2" not in name or "to_k" not in name or not 2 <= len(shape) <= 4:
+            continue
+        width = 0
+        if name.endswith(("to_k.weight", "to_k.diff", *LORA_DOWN)) or LORA_DOWN_PEFT.search(name):
+            width = shape[1]
+        elif name.endswith((".lokr_w1", ".lokr_w1_b")):
+            stem = name[: name.index(".lokr_w1")]
+            second = header.shapes.get(f"{stem}.lokr_w2") or header.shapes.get(f"{stem}.lokr_w2_b") or (0,)
+            width = shape[-1] * second[-1]
+        if 0 < width < MAX_WIDTH:
+            return width
     return None
 
 
@@ -189,7 +212,8 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def _not_safetensors(name: str, start: bytes, length: int, size: int) -> str:
-    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+    # Read as a length, the beginning of a pickle is astronomic; that of a cut-off safetensors file may begin like one.
+    if start[:4] == b"PK\x03\x04" or (start[:2] in PICKLES and length > MAX_HEADER_BYTES):
         return (
             f"{name} is a pickle (.ckpt, .pt) under another name and could run foreign code: it is not loaded. "
             "Needed is a safetensors file."

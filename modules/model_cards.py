@@ -18,13 +18,23 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from modules.files import Header, ModelFileError, ModelLibrary, kind_of, read_header
+from modules.files import (
+    LORA_DOWN,
+    LORA_DOWN_PEFT,
+    MAX_WIDTH,
+    Header,
+    ModelFileError,
+    ModelLibrary,
+    Unreadable,
+    kind_of,
+    read_header,
+    text_width,
+)
 
 MAX_TITLE = 80
 MAX_WORD = 60
 MAX_WORDS = 8
 MAX_TAG_TEXT = 4_000_000  # characters of JSON; large training sets reach one million
-MAX_SIDE = 100_000  # no network of these families is as wide, and no rank as high
 CARD_VERSION = 1
 
 # The width of the text that a network's cross-attention takes tells the families apart.
@@ -45,8 +55,6 @@ _BY_STATEMENT = (
 _NETWORKS = (
     ("LoHa", ".hada_w1_a"), ("LoKr", ".lokr_w"), ("GLoRA", ".b2.weight"), ("whole differences", ".diff"),
 )  # fmt: skip
-_DOWN = (".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_linear_layer.down.weight", ".hada_w1_b")
-_PEFT_DOWN = re.compile(r"\.lora_A(?:\.\w+)?\.weight$")
 _FEW_STEPS = re.compile(r"(?<![a-z])(?:lightning|turbo|hyper-?sd\w*|lcm|dmd2?|tcd|[1-8]-?steps?)(?![a-z])", re.I)
 
 
@@ -76,7 +84,7 @@ def card_of(name: str, header: Header) -> Card:
     """The card of a file called ``name``. Never fails, whatever the header says."""
     kind = kind_of(header)
     kind = "lora" if kind == "unknown" and (_network(header) or _rank(header)) else kind
-    width = _text_width(header)
+    width = text_width(header) or 0
     title = cleaned(header.metadata.get("modelspec.title", ""), MAX_TITLE)
     card = Card(
         kind=kind, width=width, family=_family(header, kind, width), title=title,
@@ -162,6 +170,8 @@ class Catalogue:
     def _read(self, path: Path, name: str, status: os.stat_result) -> Card:
         try:
             card = card_of(name, read_header(path))
+        except Unreadable as error:
+            return Card(problem=str(error))  # not kept: nothing of the file changes when it can be read again
         except ModelFileError as error:
             card = Card(problem=str(error))
         with self._lock:
@@ -182,23 +192,6 @@ def _read_kept(path: Path) -> dict[str, tuple[int, int, Card]]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return {}
-
-
-def _text_width(header: Header) -> int:
-    """The width of the text that the cross-attention takes, from its key projection; 0 where there is none."""
-    for name, shape in header.shapes.items():
-        if "attn2" not in name or "to_k" not in name or not 2 <= len(shape) <= 4:
-            continue
-        width = 0
-        if name.endswith(("to_k.weight", "to_k.diff", *_DOWN)) or _PEFT_DOWN.search(name):
-            width = shape[1]
-        elif name.endswith((".lokr_w1", ".lokr_w1_b")):
-            stem = name[: name.index(".lokr_w1")]
-            second = header.shapes.get(f"{stem}.lokr_w2") or header.shapes.get(f"{stem}.lokr_w2_b") or (0,)
-            width = shape[-1] * second[-1]
-        if 0 < width < MAX_SIDE:
-            return width
-    return 0
 
 
 def _family(header: Header, kind: str, width: int) -> str:
@@ -242,9 +235,11 @@ def _network(header: Header) -> str:
 
 def _rank(header: Header) -> int:
     ranks = [
-        shape[0] for name, shape in header.shapes.items() if shape and (name.endswith(_DOWN) or _PEFT_DOWN.search(name))
+        shape[0]
+        for name, shape in header.shapes.items()
+        if shape and (name.endswith(LORA_DOWN) or LORA_DOWN_PEFT.search(name))
     ]
-    return rank if 0 < (rank := max(ranks, default=0)) < MAX_SIDE else 0
+    return rank if 0 < (rank := max(ranks, default=0)) < MAX_WIDTH else 0
 
 
 def _frequent_tags(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
 import zipfile
@@ -27,6 +28,8 @@ def folder(tmp_path: Path) -> Path:
         (SDXL_NAMES, None, ModelFacts(1024, "sdxl-base")),
         (SDXL_NAMES, {"modelspec.resolution": "256x256"}, ModelFacts(256, "sdxl-base")),
         (SDXL_NAMES, {"modelspec.resolution": "nonsense"}, ModelFacts(1024, "sdxl-base")),
+        (SDXL_NAMES, {"modelspec.resolution": "00x00"}, ModelFacts(1024, "sdxl-base")),
+        (SDXL_NAMES, {"modelspec.resolution": "99999x99999"}, ModelFacts(1024, "sdxl-base")),
         (
             ["model.diffusion_model.x", "conditioner.embedders.0.model.ln_final.weight"],
             None,
@@ -62,8 +65,18 @@ def damaged(folder: Path) -> dict[str, tuple[bytes, str]]:
         "a list": (struct.pack("<Q", 2) + b"[]", "is not a JSON object"),
         "no shapes": (struct.pack("<Q", 7) + b'{"a":1}', "says nothing sensible about 'a'"),
         "huge header": (struct.pack("<Q", 2**62) + bytes(100), "announce a header of"),
+        "cut off, and begins with a byte of pickles": (struct.pack("<Q", 640) + b"{", "is cut off or unreadable"),
+        "large header": (struct.pack("<Q", 30_000_000) + bytes(100), "announce a header of 30000000"),
         "deep": (struct.pack("<Q", 100_000) + b"[" * 100_000, "is cut off or unreadable"),
     }
+
+
+@pytest.mark.parametrize("ending", ["lora_A.default.weight", "lora.down.weight", "hada_w1_b"])
+def test_a_lora_of_whatever_makers_tells_what_it_was_made_for(folder: Path, ending: str) -> None:
+    header = {f"unet.x.attn2.to_k.{ending}": {"dtype": "F16", "shape": [4, 768], "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    (folder / "m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    assert ModelFiles([folder]).facts("m.safetensors").text_width == 768
 
 
 def test_damaged_files_are_refused_in_words(folder: Path) -> None:

@@ -162,6 +162,19 @@ def test_headers_are_read_once_even_over_restarts(tmp_path: Path, monkeypatch: p
     assert again.card("loras", "7.safetensors").kind == "sdxl-base"
 
 
+def test_a_file_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions and network disks come back without any change of the file."""
+    path = model(tmp_path / "loras" / "a.safetensors", SDXL)
+    library = ModelLibrary(ModelFolders.under(tmp_path))
+    first = Catalogue(library, tmp_path / "cards.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        assert first.card("loras", path.name).problem == "a.safetensors cannot be read: Permission denied"
+    first.keep()
+    assert first.card("loras", path.name).kind == "sdxl-base"
+    assert Catalogue(library, tmp_path / "cards.json").card("loras", path.name).kind == "sdxl-base"
+
+
 def test_nobody_waits_long_for_headers(catalogue: Catalogue, tmp_path: Path) -> None:
     model(tmp_path / "loras" / "a.safetensors", SDXL)
     assert catalogue.cards("loras", -1) == {"a.safetensors": None}
