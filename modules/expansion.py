@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 KEPT = 1_000  # texts
 WEIGHTS, PICKLE, WORDS = "model.safetensors", "pytorch_model.bin", "positive.txt"
+CONVERT = (
+    'python -c "import torch, safetensors.torch as s; s.save_file({name: tensor.clone() for name, tensor in '
+    f"torch.load('{PICKLE}', map_location='cpu', weights_only=True).items()}}, '{WEIGHTS}')\""
+)
+"""torch and safetensors are Pinhole's own. With ``weights_only`` torch reads tensors and refuses everything else."""
 
 Note = Callable[[str], None]
 Identity = tuple[FileIdentity, ...]
@@ -55,12 +60,31 @@ class Expansions:
         self._texts: OrderedDict[tuple[Identity, str, int], str] = OrderedDict()
 
     def __call__(self, text: str, seed: int, note: Note) -> str:
-        """See ``Expand``. The same files, text and seed give the same words."""
-        loaded = self._ready(note)
-        if loaded is None:
-            note(f"{EXPANSION_STYLE} adds nothing: there is no model of it. The prompt is used as written.")
-            return ""
-        identity, expander = loaded
+        """See ``Expand``. The same files, text and seed give the same words.
+
+        Of a model that cannot be used the reason is told, and the next one adds the words.
+        """
+        for folder in self._folders:
+            if not (folder / WEIGHTS).is_file():
+                if (folder / PICKLE).is_file():
+                    note(
+                        f"{PICKLE} in {folder.name} is a pickle, which could run foreign code: it is not opened. "
+                        f"Needed is {WEIGHTS}. Entered in that folder, this command makes it without running any: "
+                        f"{CONVERT}"
+                    )
+                continue
+            try:
+                found = self._expanded(folder, text, seed)
+            except (ValueError, OSError) as error:
+                note(f"The prompt expansion in {folder.name} cannot be used: {error}.")
+            else:
+                return "" if found == text else found
+        note(f"{EXPANSION_STYLE} adds nothing: there is no model of it. The prompt is used as written.")
+        return ""
+
+    def _expanded(self, folder: Path, text: str, seed: int) -> str:
+        """The text with the words of the model in a folder, kept for the next time."""
+        identity, expander = self._model(folder)
         key = (identity, text, seed)
         found = self._texts.pop(key, None)
         if found is None:
@@ -68,25 +92,10 @@ class Expansions:
         self._texts[key] = found
         while len(self._texts) > KEPT:
             self._texts.popitem(last=False)
-        return "" if found == text else found
-
-    def _ready(self, note: Note) -> tuple[Identity, Expander] | None:
-        """The model in force; of one that cannot be used the reason is told, and the next is tried."""
-        for folder in self._folders:
-            if not (folder / WEIGHTS).is_file():
-                if (folder / PICKLE).is_file():
-                    note(
-                        f"{PICKLE} in {folder.name} is a pickle, which could run foreign code: it is not opened. "
-                        f"Needed is {WEIGHTS}."
-                    )
-                continue
-            try:
-                return self._model(folder)
-            except (ValueError, OSError) as error:
-                note(f"The prompt expansion in {folder.name} cannot be used: {error}.")
-        return None
+        return found
 
     def _model(self, folder: Path) -> tuple[Identity, Expander]:
+        """The model in a folder, read again when one of its files is another one."""
         from ldm_patched.modules.expansion import Expander  # here, not above: it loads torch
 
         words = self._folders[-1] / WORDS

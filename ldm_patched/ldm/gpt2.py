@@ -164,6 +164,6 @@ def params_of(shapes: Mapping[str, tuple[int, ...]]) -> Gpt2Params:
         raise ValueError(f"it has no tensor {missing[0]}")
     vocabulary, width = shapes["wte.weight"]
     layers = len({name.split(".")[1] for name in shapes if name.startswith("h.")})
-    if width % HEAD or shapes["h.0.attn.c_attn.weight"] != (width, 3 * width):
+    if not width or width % HEAD or shapes["h.0.attn.c_attn.weight"] != (width, 3 * width):
         raise ValueError(f"its attention is not that of a GPT-2 of width {width}")
     return Gpt2Params(vocabulary=vocabulary, positions=shapes["wpe.weight"][0], width=width, layers=layers)

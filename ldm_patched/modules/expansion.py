@@ -64,7 +64,7 @@ class Expander:
             network = _read_network(folder / WEIGHTS)
         except WeightsError as error:
             raise ExpansionError(str(error)) from None
-        size, rows = encoder.get_vocab_size(), network.params.vocabulary
+        size, rows = max(ids.values(), default=-1) + 1, network.params.vocabulary
         if rows < size:
             raise ExpansionError(f"{VOCABULARY} has {size:,} tokens, and {WEIGHTS} only {rows:,}")
         return cls(network, encoder, _words(listed, ids))
@@ -73,7 +73,7 @@ class Expander:
     def expand(self, text: str, seed: int) -> str:
         """`text` and what is added to it, as pieces between commas; `text` itself where there is no room.
 
-        seed: any integer, taken modulo 2**32. The same arguments give the same words.
+        seed: any integer, taken modulo 2**32. The same arguments give the same words. Raises ExpansionError.
         """
         read = self._encoder.encode(f"{text},").ids
         room = -len(read) % CHUNK
@@ -95,7 +95,10 @@ class Expander:
         added: list[int] = []
         while len(added) < room:
             state = self._network(tokens, cache)[0, -1]
-            scores = self._network.scores(state, words.ids).masked_fill(~open_, -torch.inf)
+            scores = self._network.scores(state, words.ids)
+            if not bool(scores.isfinite().all()):
+                raise ExpansionError(f"{WEIGHTS} gives invalid numbers (NaN): its weights are damaged")
+            scores = scores.masked_fill(~open_, -torch.inf)
             least = scores.topk(min(TOP_K, len(scores))).values[-1]
             # Drawn from the whole vocabulary: the draw of a seed is then what it is for transformers.
             probabilities[words.ids] = scores.masked_fill(scores < least, -torch.inf).softmax(0)

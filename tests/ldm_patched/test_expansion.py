@@ -165,10 +165,32 @@ def rename(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def number_far(folder: Path) -> None:
+    """A vocabulary that is as large as the network's, with an id that is not."""
+    path = folder / "vocab.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"zebra": 10**6}))
+
+
+def with_no_width(folder: Path) -> None:
+    names = {"wte.weight": (9, 0), "wpe.weight": (80, 0), "h.0.attn.c_attn.weight": (0, 0)}
+    save_file({name: torch.zeros(shape) for name, shape in names.items()}, folder / "model.safetensors")
+
+
+def test_damaged_weights_are_said_when_words_are_drawn(tmp_path: Path) -> None:
+    published(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["transformer.ln_f.weight"][0] = torch.nan
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ExpansionError, match=r"model\.safetensors gives invalid numbers"):
+        Expander.load(tmp_path).expand("a red cat", 1)
+
+
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
         (truncate, "cut short"),
+        (number_far, "has 1,000,001 tokens"),
+        (with_no_width, "attention is not that of a GPT-2"),
         (rename, "is not a GPT-2"),
         (lambda folder: (folder / "merges.txt").unlink(), "merges.txt cannot be read"),
         (lambda folder: (folder / "vocab.json").write_text("[1]"), "not the vocabulary"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from modules.expansion import Expansions, added_words, completed
 from modules.plan import ImageJob
@@ -65,6 +70,33 @@ def test_a_pickle_or_a_damaged_file_is_named_and_the_built_in_one_used(folders: 
     (own / "model.safetensors").write_bytes(b"")
     text, notes = says(folders)
     assert text and len(notes) == 1 and "fooocus_expansion cannot be used" in notes[0]
+
+
+def test_damaged_weights_cost_no_picture(folders: tuple[Path, Path]) -> None:
+    own, built_in = folders
+    shutil.copytree(MINI, own)
+    tensors = load_file(own / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("ln_f.weight"))
+    save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, own / "model.safetensors")
+    text, notes = says(folders)
+    assert text == says((built_in,))[0] and len(notes) == 1 and "fooocus_expansion cannot be used" in notes[0]
+    shutil.rmtree(built_in)
+    text, notes = says(folders)
+    assert text == "" and len(notes) == 2
+
+
+def test_the_sentence_about_a_pickle_holds_a_command_that_helps(folders: tuple[Path, Path]) -> None:
+    own, built_in = folders
+    shutil.copytree(MINI, own)
+    tensors = load_file(own / "model.safetensors")
+    torch.save(tensors, own / "pytorch_model.bin")
+    (own / "model.safetensors").unlink()
+    (sentence,) = says(folders)[1]
+    command = shlex.split(sentence[sentence.index("python -c") :])
+    subprocess.run([sys.executable, *command[1:]], cwd=own, check=True)
+    shutil.rmtree(built_in)
+    text, notes = says(folders)
+    assert text.startswith("a red cat, ") and notes == []
 
 
 def test_without_any_model_the_prompt_is_used_as_written(tmp_path: Path) -> None:
