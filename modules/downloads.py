@@ -20,7 +20,7 @@ from modules.fetching import Fetch, Offer, Pace, check_model, free_bytes, in_wor
 from modules.files import ModelLibrary
 from modules.https import FetchError, Reach, Stop, Stopped, mirrored
 from modules.settings import Settings
-from modules.wanted_files import KINDS, SUFFIX, WantedFile, checked, is_there, names_in, wanted_files
+from modules.wanted_files import KINDS, SUFFIX, WantedFile, check_plain, is_there, names_in, wanted_files
 
 SPEED_SECONDS = 6.0
 TURN_SECONDS = 0.2
@@ -119,10 +119,13 @@ class Downloads:
         if file is None:
             raise FetchError("The preset does not name this file any more.")
         given = path.strip().strip('"')
-        found = Path(given).expanduser() if given else self._namesakes().get(file.name)
+        try:
+            found = Path(given).expanduser() if given else self._namesakes().get(file.name)
+        except RuntimeError:  # the home of somebody who is not on this machine
+            found = None
         if found is None or not found.is_absolute():
             raise FetchError(f"{path or file.name} is not the whole path of a file.")
-        checked(file.kind, file.name, file.url or "https://")  # a name that may be given to a file
+        check_plain(file.name)
         if found.suffix.lower() != SUFFIX or not found.is_file():
             raise FetchError(f"{found} is not a {SUFFIX} file on this machine.")
         self._begin(preset, lambda job: job.file == file, "copying", lambda job: self._take(job, found.resolve()))

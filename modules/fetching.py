@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from modules.files import ModelFileError, read_header
 from modules.https import Answer, FetchError, Interrupted, Reach, Stop, ask
@@ -187,7 +188,8 @@ class Fetch:
                     begin = 0
                 self._room_for(offer, begin)
                 self.record.write_text(json.dumps({"url": self.url, **asdict(offer)}), encoding="utf-8")
-                part = self.part.open("ab")
+                # Not buffered: what the disk refuses must be known when it is written, not when the file is closed.
+                part = self.part.open("ab", buffering=0)
             with part:
                 self._receive(answer, part, offer, begin, stop, tell)
         return offer
@@ -218,14 +220,13 @@ class Fetch:
                 f"and {in_words(free)} are free there, of which {in_words(RESERVE_BYTES)} are left free."
             )
 
-    def _receive(self, answer: Answer, part: BinaryIO, offer: Offer, begin: int, stop: Stop, tell: Tell) -> None:
+    def _receive(self, answer: Answer, part: FileIO, offer: Offer, begin: int, stop: Stop, tell: Tell) -> None:
         received, told, size = begin, 0.0, offer.size or 0
         while received < size and (block := answer.body.read1(min(BLOCK, size - received))):
             stop.check()
             received += len(block)
             with _disk_errors(self.target):
-                part.write(block)
-                part.flush()
+                _write(part, block)
             if (now := time.monotonic()) - told > TELL_SECONDS:
                 told = now
                 tell(received, "")
@@ -244,6 +245,13 @@ class Fetch:
         except ModelFileError:
             self.discard()
             raise
+
+
+def _write(file: FileIO, block: bytes) -> None:
+    """Writes all of a block; a disk that is nearly full takes its beginning only, and refuses the rest."""
+    rest = memoryview(block)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _as_sentence(error: Interrupted) -> str:

@@ -154,7 +154,10 @@ def ask(url: str, headers: Mapping[str, str], reach: Reach, stop: Stop) -> Itera
                 if body.status not in REDIRECTS or location is None:
                     yield Answer(parts.hostname or "", body.status, body.headers, linked, body)
                     return
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            raise FetchError(f"{parts.hostname} redirects to {location[:80]!r}, which is not an address.") from None
     raise FetchError(f"{urlsplit(url).hostname} redirects more than {MAX_REDIRECTS} times.")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qsl, urldefrag
+from urllib.parse import parse_qsl, urldefrag, urlsplit
 
 from modules.choices import NO_MODEL, OWN_VAE
 from modules.controls import check_file_name, is_portable, shown
@@ -101,18 +101,29 @@ def is_there(library: ModelLibrary, kind: str, name: str) -> bool:
     return True
 
 
-def checked(kind: str, name: str, url: object) -> WantedFile:
-    """One entry of a preset's list; raises ``ValueError`` in words when it names what cannot be fetched safely."""
+def check_plain(name: str) -> None:
+    """Raises ``ValueError`` in words for what is no name that a file from elsewhere may be given."""
     check_file_name(name)
     if not is_portable(name):
         raise ValueError(f"{shown(name)} is not a plain file name: it is not fetched.")
     if not name.lower().endswith(SUFFIX):
         raise ValueError(f"{shown(name)} is not fetched: only {SUFFIX} files are, others can hold code.")
+
+
+def checked(kind: str, name: str, url: object) -> WantedFile:
+    """One entry of a preset's list; raises ``ValueError`` in words when it names what cannot be fetched safely."""
+    check_plain(name)
     if not isinstance(url, str):
         raise ValueError(f"{shown(name)}: {shown(url)} is not an address.")
-    address, fragment = urldefrag(url.strip())
-    if not address.startswith(("https://", "http://")):
+    try:
+        address, fragment = urldefrag(url.strip())
+        host = urlsplit(address).hostname
+    except ValueError:  # brackets that hold no IPv6 address
+        host = None
+    if not url.strip().startswith(("https://", "http://")):
         raise ValueError(f"{shown(name)}: {shown(url)} is not an https address.")
+    if not host or not address.isprintable():
+        raise ValueError(f"{shown(name)}: {shown(url)} is not an address.")
     stated = dict(parse_qsl(fragment))
     sha256, size = stated.get("sha256", "").lower(), stated.get("size", "")
     if sha256 and not _SHA256.fullmatch(sha256):

@@ -209,6 +209,7 @@ def test_a_namesake_in_another_folder_is_found(downloads: Downloads, monkeypatch
         ("/etc/passwd", "is not a .safetensors file on this machine"),
         ("", "not the whole path"),
         ("/\0", "not"),
+        ("~nobody-of-this-name/x.safetensors", "not the whole path"),
     ],
 )
 def test_what_is_no_model_is_not_taken_over(downloads: Downloads, path: str, words: str) -> None:

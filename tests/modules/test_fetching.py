@@ -232,6 +232,21 @@ def test_what_has_no_room_is_not_begun(server: ModelServer, fetch: Fetch, monkey
     assert not fetch.part.exists()
 
 
+def test_a_disk_that_takes_all_but_the_last_bytes_is_told_at_once(server: ModelServer, fetch: Fetch) -> None:
+    """A quota, say: there seemed to be room, and asking the server again would not help."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(MODEL) - 100, hard))
+    try:
+        with pytest.raises(FetchError, match=r"model\.safetensors cannot be written: File too large"):
+            run(fetch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert begins(server) == [""] and not fetch.target.exists()
+    run(fetch)
+    assert fetch.target.read_bytes() == MODEL, "what was there of it counts"
+
+
 def test_one_pinhole_at_a_time(fetch: Fetch) -> None:
     other = Alive(fetch.target.parent, "model.safetensors.part")
     with pytest.raises(FetchError, match="by another Pinhole"):

@@ -115,7 +115,13 @@ def test_redirects_are_followed_a_few_times_and_to_safe_places_only(server: Mode
     server.ways = [to("/here")] * 6
     with pytest.raises(FetchError, match="redirects more than 5 times"):
         body(server.url("/start"))
-    for place in ("http://example.com/a", "file:///etc/passwd", "ftp://127.0.0.1/a", "https://a:b@127.0.0.1/"):
+    for place in (
+        "https://[half/a",
+        "http://example.com/a",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/a",
+        "https://a:b@127.0.0.1/",
+    ):
         server.ways = [to(place)]
         server.seen.clear()
         with pytest.raises(FetchError):
