@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from modules.performance import MODES
 from modules.ui.panel import Panel
 
 # The order in which users of Fooocus look for them; what it does not have stands beside its nearest kin.
@@ -37,3 +38,11 @@ def build(page: gr.Blocks, panel: Panel, event: Mapping[str, Any]) -> None:
             for name in FREEU:
                 panel.place(f"advanced.{name}")
     page.load(None, None, developer, js="() => pinhole.developerWasOpen()", **event)
+    # Chosen by hand only: a preset and the last session bring a value of their own.
+    mode, intermediate = panel.get("performance_selection"), panel.get("advanced.disable_intermediate_results")
+    mode.input(hides_intermediate, mode, intermediate, **event)
+
+
+def hides_intermediate(mode: str) -> bool:
+    """Whether somebody who chooses this mode sees the pictures when all are there, which is soon."""
+    return mode in MODES and MODES[mode].lora is not None

@@ -43,6 +43,7 @@ def test_a_mode_greys_exactly_what_it_decides(visitor: Visitor, served: Served) 
             if shots := os.environ.get("SHOTS"):
                 page.screenshot(path=Path(shots) / f"{mode}-{tab}.png")
         assert sorted(seen) == sorted((*paths, *FREE))
+        assert page.is_checked("#advanced-disable_intermediate_results input") == (MODES[mode].lora is not None)
         for path, state in seen.items():
             if path in MODES[mode].overrides:
                 assert state["all"] and f"{mode} sets this to" in state["text"], (mode, path, state)
