@@ -18,6 +18,7 @@ ViewState = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
 class Shown:
     """A finished picture as the page knows it: by its id, never by its path. The seed is text: it has 63 bits.
 
+    A grid of pictures has no seed of its own, and an empty one here.
     ``added`` are the words that the expansion added to the prompt.
     """
 
@@ -102,7 +103,15 @@ def refused(message: str) -> dict[str, Any]:
 
 def _shown(records: Iterable[PictureRecord]) -> tuple[Shown, ...]:
     return tuple(
-        Shown(record.id, record.index, str(record.seed), record.width, record.height, record.path.name, _added(record))
+        Shown(
+            record.id,
+            record.index,
+            "" if "grid" in record.facts else str(record.seed),
+            record.width,
+            record.height,
+            record.path.name,
+            _added(record),
+        )  # fmt: skip
         for record in records
     )
 

@@ -48,6 +48,22 @@ def test_what_makes_no_grid(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize(("ending", "width", "most"), [("webp", 8192, 16383), ("jpg", 32768, 65535)])
+def test_what_a_format_cannot_hold_is_told_in_words(tmp_path: Path, ending: str, width: int, most: int) -> None:
+    """A grid of large pictures: the limit of WEBP is two of them side by side."""
+    path = tmp_path / f"grid.{ending}"
+    with pytest.raises(OutputError, match=f"it has {2 * width}×4 pixels, and (WEBP|JPEG) takes {most} a side"):
+        save_grid(pictures(tmp_path, 2, width), path)
+    assert not path.exists()
+
+
+def test_too_little_memory_costs_the_grid_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = pictures(tmp_path, 2)
+    monkeypatch.setattr(Image, "new", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(OutputError, match="not enough memory"):
+        save_grid(paths, tmp_path / "grid.png")
+
+
 def test_a_task_ends_with_its_grid_and_shows_nothing_before(worker: AsyncWorker) -> None:
     parameters = GenerationParameters(prompt="pace=0.01", image_number=3).with_values(
         {"advanced.generate_image_grid": True, "advanced.disable_intermediate_results": True}

@@ -25,6 +25,13 @@ def test_what_does_nothing_says_so_and_a_grid_is_made(visitor: Visitor, served: 
     page.click("#generate_button")
     page.wait_for_function("document.querySelectorAll('#canvas .tile img.final.is-ready').length === 3")
     page.wait_for_selector("#canvas .status:has-text('2 pictures, finished.')")
+    assert page.locator("#canvas .tile >> nth=2").get_attribute("aria-label") == "All pictures side by side"
+    page.click("#canvas .tile >> nth=2")
+    caption = page.locator(".lightbox-caption")
+    assert "seed" not in caption.inner_text() and "side by side" in caption.inner_text()
+    page.keyboard.press("ArrowLeft")
+    assert "seed" in caption.inner_text()
+    page.keyboard.press("Escape")
     page.reload()
     settle(page)
     page.click("button[role=tab]:has-text('Advanced')")

@@ -62,7 +62,8 @@ class Lightbox {
     this.image.style.setProperty("--natural", `${picture.width * 3}px`);
     this.image.style.aspectRatio = `${picture.width} / ${picture.height}`;
     const count = this.pictures.length > 1 ? `${place + 1} of ${this.pictures.length} · ` : "";
-    this.caption.textContent = `${count}${picture.width} × ${picture.height} · seed ${picture.seed}`;
+    const about = picture.seed ? `seed ${picture.seed}` : "all pictures side by side";
+    this.caption.textContent = `${count}${picture.width} × ${picture.height} · ${about}`;
     this.added.textContent = picture.added ? `Fooocus V2 added: ${picture.added}` : "";
     this.download.href = `${address}?download=1`;
     this.download.download = picture.name;

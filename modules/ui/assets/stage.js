@@ -197,7 +197,7 @@ function finishTile(tile, picture, view) {
   tile.href = pictureUrl(picture);
   tile.target = "_blank";
   tile.rel = "noopener";
-  tile.setAttribute("aria-label", `Picture ${picture.index + 1}, seed ${picture.seed}`);
+  tile.setAttribute("aria-label", picture.seed ? `Picture ${picture.index + 1}, seed ${picture.seed}` : "All pictures side by side");
   tile.addEventListener("click", (event) => {
     if (event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from modules.events import Finish, PictureRecord, Preview, Results
@@ -48,6 +49,12 @@ def test_the_page_learns_no_path_and_the_whole_seed() -> None:
     text = json.dumps(TASK.after(Results((PICTURE,))).to_json())
     assert "/home/me" not in text and '"a.png"' in text
     assert f'"{2**63 - 1}"' in text
+
+
+def test_a_grid_has_no_seed() -> None:
+    grid = replace(PICTURE, id="t-03", index=2, seed=0, facts={"task": "t", "grid": 2})
+    zero = replace(PICTURE, seed=0)
+    assert [shown.seed for shown in TASK.after(Results((zero, grid))).pictures] == ["0", ""]
 
 
 def test_every_view_of_a_live_task_is_new_to_the_page() -> None:
