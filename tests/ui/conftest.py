@@ -35,6 +35,12 @@ class Served:
     process: subprocess.Popen[str]
 
 
+# A page that is left cuts its own streams short, and Gradio writes that to the console although nobody is there to
+# read it: nothing between these words and the next page is a complaint.
+LEAVING = "the page is being left"
+TELL_LEAVING = f"window.addEventListener('beforeunload', () => console.debug('{LEAVING}'))"
+
+
 @dataclass
 class Visitor:
     """A person at a browser of their own, and what their browser complained about."""
@@ -42,20 +48,29 @@ class Visitor:
     context: BrowserContext
     complaints: list[str] = field(default_factory=list)
     expected: tuple[str, ...] = ()  # what the browser may rightly complain of, in part
+    leaving: set[Page] = field(default_factory=set)
 
     def open(self, served: Served) -> Page:
         """A tab with the page in it, ready to be used."""
         page = self.context.new_page()
         page.set_default_timeout(PATIENCE)
-        page.on("console", lambda message: self._note_error(message.type, message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.add_init_script(TELL_LEAVING)
+        page.on("console", lambda message: self._note_console(page, message.type, message.text))
+        page.on("pageerror", lambda error: self._complain(page, str(error)))
+        page.on("domcontentloaded", lambda page: self.leaving.discard(page))
         page.on("request", lambda request: self._note_outsider(request.url, served.address))
         page.goto(served.address)
         settle(page)
         return page
 
-    def _note_error(self, kind: str, text: str) -> None:
-        if kind == "error":
+    def _note_console(self, page: Page, kind: str, text: str) -> None:
+        if text == LEAVING:
+            self.leaving.add(page)
+        elif kind == "error":
+            self._complain(page, text)
+
+    def _complain(self, page: Page, text: str) -> None:
+        if page not in self.leaving:
             self.complaints.append(text)
 
     def _note_outsider(self, url: str, address: str) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 # The stand-in pipeline reads its pace, in seconds a step, from the prompt.
 LONG = "pace=2 a red cat"
-# What Gradio writes to the console when a page is left in the middle of a stream.
+# What Gradio writes to the console when a stream ends in the middle.
 CUT_OFF = ("AbortError", "Connection errored out")
 SHORT = "pace=0.01 a blue boat"
 FIRST_TILE = "(document.querySelector('#canvas .tile')?.getBoundingClientRect() ?? null)?.toJSON()"
@@ -108,7 +108,6 @@ def test_a_sentence_becomes_pictures(visitor: Visitor, served: Served) -> None:
 
 
 def test_a_refresh_comes_back_to_the_running_task(visitor: Visitor, served: Served) -> None:
-    visitor.expected = CUT_OFF
     page = visitor.open(served)
     page.check("#advanced_checkbox input")
     page.fill("#negative_prompt textarea", "no dogs")
