@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from modules.expansion import completed
 from modules.files import ModelFiles
 from modules.flags import add_memory_flags, policy_of
 from modules.parameters import GenerationParameters
@@ -20,11 +21,13 @@ from modules.presets import apply_preset
 from modules.prompt_sources import prompt_sources
 from modules.prompts import Sources
 from modules.settings import load_settings
+from modules.styles import EXPANSION_STYLE, RANDOM_STYLE
 
 if TYPE_CHECKING:
     from modules.observer import Picture
 
 DONE, BAD_INPUT = 0, 2
+WILDCARD = "__"
 
 
 def main(argv: Sequence[str], root: Path | None = None) -> int:
@@ -40,16 +43,19 @@ def main(argv: Sequence[str], root: Path | None = None) -> int:
         parameters = start.parameters.with_set(arguments.assignments)
         facts = models.facts(parameters.base_model)
         sources, narrator = prompt_sources(settings), Narrator()
-        jobs = [job_of(prompt, parameters, facts, sources, narrator.note) for prompt in prompts]
-        for note in (*settings.notes, *start.notes):
+        jobs = [job for prompt in prompts for job in jobs_of(prompt, parameters, facts, sources, narrator.note)]
+        for note in (*settings.notes, *start.notes, *left_out(prompts, parameters)):
             sys.stderr.write(f"{note}\n")
         from modules.pipeline import Pipeline  # here, not above: it loads torch, and bad input should be told at once
 
-        encoded = Pipeline(settings.models, settings.texts, settings.memory).encode(jobs, narrator)
+        pipeline = Pipeline(settings.models, settings.texts, settings.memory)
+        if parameters.image_seed >= 0:
+            jobs = completed(jobs, pipeline.expand, narrator.note)
+        encoded = pipeline.encode(jobs, narrator)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return BAD_INPUT
-    sys.stdout.write(f"{len(jobs)} prompts: {encoded} texts were encoded, all others were there.\n")
+    sys.stdout.write(f"{len(prompts)} prompts: {encoded} texts were encoded, all others were there.\n")
     return DONE
 
 
@@ -62,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--preset", default="", metavar="NAME", help="the preset whose model and texts are meant")
     made.add_argument(
         "--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE",
-        help="any parameter, for example base_model=name.safetensors or clip_skip=1; may be given several times",
+        help="any parameter, for example base_model=name.safetensors or clip_skip=1; may be given several times. With "
+        "image_seed=NUMBER, what pictures draw from it is encoded too, for image_number=NUMBER pictures a prompt",
     )  # fmt: skip
     add_memory_flags(made)
     return made
@@ -82,16 +89,29 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def job_of(
+def jobs_of(
     prompt: str,
     parameters: GenerationParameters,
     facts: ModelFacts,
     sources: Sources,
     note: Callable[[str], None],
-) -> ImageJob:
-    """The job whose texts are those of this prompt; only they are used of it."""
-    changes: dict[str, Any] = {"prompt": prompt, "image_number": 1, "image_seed": 0}
-    return plan(parameters.with_values(changes), facts, sources, note)[0]
+) -> list[ImageJob]:
+    """The jobs of this prompt, for their texts: without words of the expansion yet. No seed stands for the seed 0."""
+    changes: dict[str, Any] = {"prompt": prompt, "image_seed": max(0, parameters.image_seed)}
+    return plan(parameters.with_values(changes), facts, sources, note)
+
+
+def left_out(prompts: Sequence[str], parameters: GenerationParameters) -> tuple[str, ...]:
+    """What pictures will be told that cannot be known without their seed, in a sentence; nothing if it is chosen."""
+    styles = parameters.style_selections
+    by_chance = not parameters.advanced.read_wildcards_in_order and any(
+        WILDCARD in text for text in (*prompts, parameters.negative_prompt)
+    )
+    missing = [f"the words that {EXPANSION_STYLE} adds"] if EXPANSION_STYLE in styles else []
+    missing += ["most of what is drawn from lists"] if by_chance or RANDOM_STYLE in styles else []
+    if parameters.image_seed >= 0 or not missing:
+        return ()
+    return (f"Left out: {' and '.join(missing)}. With --set image_seed=NUMBER it is encoded too.",)
 
 
 class Narrator:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from modules import encode
-from modules.parameters import BUILT_IN_MODEL
-from modules.settings import built_in_settings
+from modules.expansion import completed
+from modules.files import ModelFiles
+from modules.parameters import BUILT_IN_MODEL, GenerationParameters
+from modules.pipeline import Pipeline
+from modules.plan import plan
+from modules.presets import apply_preset
+from modules.prompt_sources import prompt_sources
+from modules.settings import built_in_settings, load_settings
 from tests.modules.conftest import ROOT
 
 
@@ -34,6 +41,41 @@ def test_prompts_are_encoded_once(home: Path, tmp_path: Path, capsys: pytest.Cap
     assert ": 0 texts" in capsys.readouterr().out
     assert encode.main([*arguments, "--set", "clip_skip=1"], home) == encode.DONE
     assert ": 3 texts" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    not (built_in_settings(ROOT).models.checkpoints[0] / BUILT_IN_MODEL).exists(), reason="the miniature is not there"
+)
+def test_a_seed_has_everything_encoded_that_its_pictures_are_told(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a [[red, blue]] cat\na boat\n")
+    sets = ["image_number=3", 'style_selections=["Fooocus V2"]']
+    arguments = [str(tmp_path / "prompts.txt"), "--preset", "mini", *(f"--set={each}" for each in sets)]
+    assert encode.main(arguments, home) == encode.DONE
+    told = capsys.readouterr().err
+    assert told.count("Left out: the words that Fooocus V2 adds.") == 1 and "--set image_seed=NUMBER" in told
+    assert encode.main([*arguments, "--set", "image_seed=7"], home) == encode.DONE
+    assert "Left out" not in capsys.readouterr().err
+    settings = load_settings(home, {}, os.environ)
+    pipeline = Pipeline(settings.models, settings.texts, settings.memory)
+    mini = apply_preset("mini", settings, ModelFiles(settings.models.checkpoints)).parameters.with_set(sets)
+    wanted = mini.with_values({"prompt": "a [[red, blue]] cat", "image_seed": 7})
+    facts = ModelFiles(settings.models.checkpoints).facts(mini.base_model)
+    jobs = completed(plan(wanted, facts, prompt_sources(settings)), pipeline.expand, print)
+    assert len({job.expansion for job in jobs}) == 3 and all(job.expansion for job in jobs)
+    assert pipeline.encode(jobs, encode.Narrator()) == 0, "all of it was there"
+
+
+def test_what_comes_from_a_seed_is_told_of() -> None:
+    plain = GenerationParameters(style_selections=())
+    prompts = ["a cat", "a __color__ cat"]
+    told = "Left out: most of what is drawn from lists. With --set image_seed=NUMBER it is encoded too."
+    assert encode.left_out(prompts, plain) == (told,)
+    assert encode.left_out(["a cat"], plain.with_values({"style_selections": ("Random Style",)})) == (told,)
+    assert encode.left_out(prompts[:1], plain) == ()
+    assert encode.left_out(prompts, plain.with_values({"image_seed": 0})) == ()
+    assert encode.left_out(prompts, plain.with_values({"advanced.read_wildcards_in_order": True})) == ()
 
 
 @pytest.mark.skipif(
