@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ldm_patched.ldm.interposer import Interposer
+from ldm_patched.modules.autoencoder import VAE
 from ldm_patched.modules.bridge import INTERPOSER_FILE, load_interposer
 from ldm_patched.modules.conditioning import NUMBER_WIDTH, REFINER_NUMBERS
 from ldm_patched.modules.deltas import Patch
@@ -14,7 +15,7 @@ from ldm_patched.modules.lora import LoraSpec, read_lora
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.parts import FileIdentity
 from ldm_patched.modules.patches import Patcher
-from ldm_patched.modules.sd import VAE, Checkpoint, Refiner, discard, load_checkpoint, load_refiner, load_vae
+from ldm_patched.modules.sd import Checkpoint, Refiner, discard, load_checkpoint, load_refiner, load_vae
 from ldm_patched.modules.state_dict import WeightsError
 from ldm_patched.modules.text_cache import TextCache
 from modules.files import ModelFileError, ModelLibrary

@@ -139,15 +139,18 @@ Encoded = tuple[Tensor, Tensor | None]
 
 
 def _both_sides(name: str, clip: CLIP, job: ImageJob, embeddings: Embeddings) -> tuple[Encoded, Encoded]:
-    positive = _encode(name, clip, job, job.positive, embeddings)
-    return positive, _encode(name, clip, job, job.negative, embeddings) if guidance_of(job).needs_uncond else positive
+    def encode(texts: Sequence[str], whole: int) -> Encoded:
+        return _encode(name, clip, texts, whole, job.clip_skip, embeddings)
 
-
-def _encode(name: str, clip: CLIP, job: ImageJob, texts: Sequence[str], embeddings: Embeddings) -> Encoded:
     # An expansion is read word by word; what the picture is about as a whole is for the other texts to say.
-    whole = len(texts) - bool(job.expansion and texts is job.positive)
+    positive = encode(job.positive, len(job.positive) - bool(job.expansion))
+    return positive, encode(job.negative, len(job.negative)) if guidance_of(job).needs_uncond else positive
+
+
+def _encode(name: str, clip: CLIP, texts: Sequence[str], whole: int, skip: int, embeddings: Embeddings) -> Encoded:
+    """The texts, of which the first ``whole`` say what the picture is about as a whole."""
     try:
-        ((hidden, extras),) = clip.encode(texts, job.clip_skip, top_k=whole, embeddings=embeddings)
+        ((hidden, extras),) = clip.encode(texts, skip, top_k=whole, embeddings=embeddings)
     except ValueError as error:  # a text that is too long, a layer that is not there
         raise PipelineError(f"{name}: {error}") from error
     return hidden, extras["pooled_output"]

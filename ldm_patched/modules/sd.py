@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ldm_patched.ldm.clip import ClipText, ClipTextParams
 from ldm_patched.ldm.unet import UNet
 from ldm_patched.ldm.vae import AutoencoderKL
-from ldm_patched.modules.autoencoder import VAE as VAE
+from ldm_patched.modules.autoencoder import VAE
 from ldm_patched.modules.checkpoint_layout import (
     UNET_PREFIX,
     VAE_PREFIX,

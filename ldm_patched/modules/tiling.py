@@ -57,14 +57,14 @@ def _in_tiles(
 ) -> Tensor:
     """inward, outward: pixels of what goes in, and of what comes out, per latent pixel."""
     whole: Tensor | None = None
+    downs, acrosses = _fades(height, tile, outward), _fades(width, tile, outward)
     for (top, rows), (left, columns) in _tiles(height, width, tile):
         piece = x[..., _scaled(top, rows, inward), _scaled(left, columns, inward)]
         out = run(piece).float()
         if whole is None:
             whole = out.new_zeros(*out.shape[:-2], height * outward, width * outward)
         # A row of a tile and a column of a tile have weights of their own: their product is a pixel's.
-        down = _fade(height, tile, top, outward).to(out)
-        across = _fade(width, tile, left, outward).to(out)
+        down, across = downs[top].to(out), acrosses[left].to(out)
         whole[..., _scaled(top, rows, outward), _scaled(left, columns, outward)] += out * down[:, None] * across
     assert whole is not None
     return whole
@@ -81,15 +81,13 @@ def _scaled(begin: int, length: int, factor: int) -> slice:
     return slice(begin * factor, (begin + length) * factor)
 
 
-def _fade(length: int, tile: int, begin: int, factor: int) -> Tensor:
-    """Weights [tile * factor] of the tile that begins at `begin`; those of all tiles add up to one everywhere."""
-    places = starts(length, tile)
-    curves = {place: _curve(length, tile, place, factor) for place in places}
+def _fades(length: int, tile: int, factor: int) -> dict[int, Tensor]:
+    """Weights [tile * factor] of each tile by where it begins; those of all tiles add up to one everywhere."""
+    curves = {place: _curve(length, tile, place, factor) for place in starts(length, tile)}
     total = torch.zeros(length * factor, dtype=torch.float64)
     for place, curve in curves.items():
         total[_scaled(place, len(curve) // factor, factor)] += curve
-    mine = curves[begin]
-    return mine / total[_scaled(begin, len(mine) // factor, factor)]
+    return {place: curve / total[_scaled(place, len(curve) // factor, factor)] for place, curve in curves.items()}
 
 
 def _curve(length: int, tile: int, begin: int, factor: int) -> Tensor:

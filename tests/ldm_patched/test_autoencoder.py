@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ldm_patched.modules.autoencoder import VAE
 from ldm_patched.modules.devices import Placement
-from ldm_patched.modules.sd import VAE, load_checkpoint
+from ldm_patched.modules.sd import load_checkpoint
 from tests.ldm_patched.limited_device import Device
 
 BASE = Path(__file__).resolve().parents[2] / "models" / "checkpoints" / "pinhole-mini-base.safetensors"

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ldm_patched.ldm.attention import fuse_qkv
 from ldm_patched.ldm.vae import AutoencoderKL
+from ldm_patched.modules.autoencoder import VAE
 from ldm_patched.modules.conditioning import size_vectors
 from ldm_patched.modules.detection import Detection
 from ldm_patched.modules.devices import Placement
-from ldm_patched.modules.sd import VAE, Checkpoint, load_checkpoint
+from ldm_patched.modules.sd import Checkpoint, load_checkpoint
 from ldm_patched.modules.state_dict import WeightsError
 from tests.ldm_patched.tiny import FAMILIES, TINY_REFINER, TINY_SD15, TINY_SDXL, published_tensors, write
 

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldm_patched.ldm.vae import AutoencoderKL
+from ldm_patched.modules import tiling
+from ldm_patched.modules.autoencoder import VAE
 from ldm_patched.modules.devices import Placement
-from ldm_patched.modules.sd import VAE, load_checkpoint
+from ldm_patched.modules.sd import load_checkpoint
 from ldm_patched.modules.tiling import SMALLEST, decode_in_tiles, encode_in_tiles, starts, tile_that_fits
 
 BASE = Path(__file__).resolve().parents[2] / "models" / "checkpoints" / "pinhole-mini-base.safetensors"
@@ -49,6 +51,20 @@ def test_no_tile_is_larger_than_allowed_and_none_is_cut_short(size: tuple[int, i
     decode_in_tiles(note, torch.zeros(1, 4, *size), 16)
     assert set(seen) == {(min(16, size[0]), min(16, size[1]))}
     assert len(seen) == len(starts(size[0], 16)) * len(starts(size[1], 16))
+
+
+def test_the_weights_of_an_edge_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once more for every tile: 49 tiles of two edges with 7 places each."""
+    seen: list[int] = []
+    plain = tiling._curve
+
+    def counted(length: int, tile: int, begin: int, factor: int) -> Tensor:
+        seen.append(begin)
+        return plain(length, tile, begin, factor)
+
+    monkeypatch.setattr(tiling, "_curve", counted)
+    decode_in_tiles(enlarged, torch.zeros(1, 4, 88, 88), 16)
+    assert seen == [*starts(88, 16), *starts(88, 16)] and len(seen) == 14
 
 
 @pytest.mark.parametrize("length", range(1, 200, 7))
