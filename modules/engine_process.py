@@ -99,8 +99,7 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
             pipeline = pipeline or factory(config)
             remaining = saver.save_kept(request)
             if remaining:
-                note = _noter(courier, request.task_id)
-                request = replace(request, jobs=tuple(completed(remaining, pipeline.expand, note)))
+                request = replace(request, jobs=tuple(_expanded(request.task_id, remaining, pipeline, courier, wishes)))
                 pipeline.run(request.jobs, RunObserver(request, courier, wishes, saver), request.lowered)
         except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happens, the task gets an answer
             message, broken = in_words(error)
@@ -120,8 +119,15 @@ def answer(request: ExpandRequest, pipeline: PipelineLike | None) -> Expanded:
     return Expanded(request.id, text, " ".join(notes))
 
 
-def _noter(courier: Courier, task_id: str) -> Callable[[str], None]:
-    return lambda text: courier.send(Note(task_id, text))
+def _expanded(
+    task_id: str, jobs: Sequence[ImageJob], pipeline: PipelineLike, courier: Courier, wishes: Wishes
+) -> list[ImageJob]:
+    """The jobs with their expansions; when the user stops, as far as they are: the run will end at once."""
+    if any(job.expand for job in jobs):
+        courier.send(Progress(task_id, jobs[0].index, 0, jobs[0].steps, "Adding words to the prompt"))
+    return completed(
+        jobs, pipeline.expand, lambda text: courier.send(Note(task_id, text)), lambda: wishes.stopping(task_id)
+    )
 
 
 def in_words(error: Exception) -> tuple[str, bool]:
@@ -157,6 +163,11 @@ class Wishes:
             if wish == "skip":
                 del self._wishes[task_id]
             return wish or ""
+
+    def stopping(self, task_id: str) -> bool:
+        """Whether the task is to end; a Skip is left for who can fulfil it."""
+        with self._lock:
+            return self._wishes.get(task_id) == "stop"
 
     def forget(self, task_id: str) -> None:
         """The task is over."""

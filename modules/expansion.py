@@ -37,11 +37,13 @@ class Expand(Protocol):
         """``text`` and the words that follow it; empty, with a sentence for the user, when there are none."""
 
 
-def completed(jobs: Iterable[ImageJob], expand: Expand, note: Note) -> list[ImageJob]:
-    """The jobs, with the expansion of those that ask for one."""
+def completed(
+    jobs: Iterable[ImageJob], expand: Expand, note: Note, stopped: Callable[[], bool] = lambda: False
+) -> list[ImageJob]:
+    """The jobs, with the expansion of those that ask for one; once ``stopped`` is true, as they are."""
     done = []
     for job in jobs:
-        text = expand(job.expand, job.seed, note) if job.expand else ""
+        text = expand(job.expand, job.seed, note) if job.expand and not stopped() else ""
         done.append(replace(job, positive=(*job.positive, text), expansion=text) if text else job)
     return done
 

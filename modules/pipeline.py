@@ -68,7 +68,12 @@ class Pipeline:
             batch = list(group)
             watch = Stopwatch()
             self._ladder.begin(spec, batch[0].width * batch[0].height)
-            loaded, prepared = self._ready(batch, observer, watch)
+            try:
+                loaded, prepared = self._ready(batch, observer, watch)
+            except Cancelled as cancelled:
+                if cancelled.args[0] == "stop":
+                    return
+                continue
             for sentence in doubts(loaded, batch):
                 observer.note(sentence)
             for each in prepared:
@@ -79,14 +84,31 @@ class Pipeline:
     def _ready(
         self, jobs: Sequence[ImageJob], observer: Observer, watch: Stopwatch
     ) -> tuple[LoadedModel, list[PreparedJob]]:
-        """The models of jobs that ask for the same ones, and what they are told, by the means that memory allows."""
+        """The models of jobs that ask for the same ones, and what they are told, by the means that memory allows.
+
+        Raises ``Cancelled`` when the user stops meanwhile, or skips the last of the jobs.
+        """
+        left = list(jobs)
+
+        def heed() -> None:
+            wish = observer.cancelled()
+            if wish == "skip":
+                del left[0]  # the one of which the user sees that it is being made
+            if wish == "stop" or not left:
+                raise Cancelled(wish)
 
         def attempt(means: Means) -> tuple[LoadedModel, list[PreparedJob]]:
+            heed()
             with watch("load"):
-                loaded = self._load(jobs[0], observer)
-            observer.progress(jobs[0].index, 0, jobs[0].steps, "Reading the prompt", None)
-            with watch("encode"):
-                return loaded, [self._prepare(loaded, job, observer) for job in jobs]
+                loaded = self._load(left[0], observer)
+            prepared = {}
+            for job in jobs:
+                observer.progress(left[0].index, 0, left[0].steps, "Reading the prompt", None)
+                heed()
+                with watch("encode"):
+                    if job in left:
+                        prepared[job.index] = self._prepare(loaded, job, observer)
+            return loaded, [prepared[job.index] for job in left]
 
         try:
             return self._ladder.make(attempt, lambda: Stage("load", self._on_gpu()), observer.note)

@@ -102,6 +102,14 @@ def test_stop_stays_and_outweighs_skip(parts: Parts) -> None:
     assert parts.wishes.take("another task") == "skip"
 
 
+def test_a_stop_can_be_seen_without_taking_a_skip() -> None:
+    wishes = Wishes()
+    wishes.add("t", "skip")
+    assert not wishes.stopping("t") and wishes.take("t") == "skip"
+    wishes.add("t", "stop")
+    assert wishes.stopping("t") and not wishes.stopping("other")
+
+
 def test_previews_are_made_a_few_times_a_second(parts: Parts) -> None:
     observer = parts.observer()
     made = []

@@ -112,5 +112,8 @@ def test_jobs_are_completed_by_their_own_seeds() -> None:
     done: list[ImageJob] = completed(wanted, expand, print)
     assert [job.positive for job in done] == [("a cat", "a cat, glow 5"), ("a cat",), ("a cat", "a cat, glow 7")]
     assert [job.expansion for job in done] == ["a cat, glow 5", "", "a cat, glow 7"]
+    asked = iter([False, True, True])
+    stopped = completed(wanted, expand, print, lambda: next(asked))
+    assert [job.expansion for job in stopped] == ["a cat, glow 5", "", ""]
     plain = jobs(prompt="a cat", style_selections=[])
     assert completed(plain, expand, print) == plain

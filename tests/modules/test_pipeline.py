@@ -50,7 +50,7 @@ class Watcher:
         self.notes.append(text)
 
     def cancelled(self) -> Literal["", "skip", "stop"]:
-        if self.steps[-1] != self.when:
+        if (self.steps or [(-1, -2)])[-1] != self.when:
             return ""
         self.when = (-1, -1)
         return self.wish
@@ -111,6 +111,48 @@ def test_stop_ends_everything_within_a_step(pipeline: Pipeline) -> None:
     run(pipeline, jobs(3), watcher)
     assert watcher.pictures.keys() == {0}
     assert max(watcher.steps) == (1, 1)
+
+
+def test_stop_is_heard_while_prompts_are_read(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    plain = Pipeline._prepare
+
+    def prepared(self: Pipeline, loaded: Any, job: ImageJob, observer: Any) -> Any:
+        read.append(job.index)
+        return plain(self, loaded, job, observer)
+
+    monkeypatch.setattr(Pipeline, "_prepare", prepared)
+
+    class Impatient(Watcher):
+        def cancelled(self) -> Literal["", "skip", "stop"]:
+            return "stop" if len(read) >= 2 else ""
+
+    watcher = Impatient()
+    run(pipeline, jobs(6), watcher)
+    assert read == [0, 1] and watcher.pictures == {}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_skips_while_prompts_are_read_leave_the_first_pictures(pipeline: Pipeline, count: int) -> None:
+    class Picky(Watcher):
+        left = count
+
+        def cancelled(self) -> Literal["", "skip", "stop"]:
+            self.left -= 1
+            return "skip" if self.left >= 0 else ""
+
+    assert run(pipeline, jobs(3), Picky()).pictures.keys() == {0, 1, 2} - set(range(count))
+    assert run(pipeline, jobs(count), Picky()).pictures == {}
+
+
+def test_stop_before_the_model_is_loaded_loads_none() -> None:
+    class Stopped(Watcher):
+        def cancelled(self) -> Literal["", "skip", "stop"]:
+            return "stop"
+
+    fresh = Pipeline(ModelFolders.under(MODELS))
+    run(fresh, jobs(2), Stopped())
+    assert fresh.loaded is None
 
 
 def test_skip_in_the_middle_goes_on_with_the_next(pipeline: Pipeline) -> None:
