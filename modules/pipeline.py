@@ -88,7 +88,7 @@ class Pipeline:
 
         Raises ``Cancelled`` when the user stops meanwhile, or skips the last of the jobs.
         """
-        left = list(jobs)
+        left = list(range(len(jobs)))
 
         def heed() -> None:
             wish = observer.cancelled()
@@ -100,15 +100,16 @@ class Pipeline:
         def attempt(means: Means) -> tuple[LoadedModel, list[PreparedJob]]:
             heed()
             with watch("load"):
-                loaded = self._load(left[0], observer)
+                loaded = self._load(jobs[left[0]], observer)
             prepared = {}
-            for job in jobs:
-                observer.progress(left[0].index, 0, left[0].steps, "Reading the prompt", None)
+            for place, job in enumerate(jobs):
+                shown = jobs[left[0]]
+                observer.progress(shown.index, 0, shown.steps, "Reading the prompt", None)
                 heed()
                 with watch("encode"):
-                    if job in left:
-                        prepared[job.index] = self._prepare(loaded, job, observer)
-            return loaded, [prepared[job.index] for job in left]
+                    if place in left:
+                        prepared[place] = self._prepare(loaded, job, observer)
+            return loaded, [prepared[place] for place in left]
 
         try:
             return self._ladder.make(attempt, lambda: Stage("load", self._on_gpu()), observer.note)

@@ -145,6 +145,22 @@ def test_skips_while_prompts_are_read_leave_the_first_pictures(pipeline: Pipelin
     assert run(pipeline, jobs(count), Picky()).pictures == {}
 
 
+def test_each_job_is_told_its_own_texts_whatever_its_number(pipeline: Pipeline) -> None:
+    class Listener(Watcher):
+        made: list[Any]
+
+        def finished(self, job: int, picture: Any, timings: dict[str, float]) -> None:
+            self.made.append(picture)
+
+    listener = Listener()
+    listener.made = []
+    several = [*jobs(positive=("a red fox",)), *jobs(positive=("a blue boat",))]
+    assert {job.index for job in several} == {0}
+    pipeline.run(several, listener)
+    for job, picture in zip(several, listener.made, strict=True):
+        assert np.array_equal(run(pipeline, [job]).pictures[0], picture)
+
+
 def test_stop_before_the_model_is_loaded_loads_none() -> None:
     class Stopped(Watcher):
         def cancelled(self) -> Literal["", "skip", "stop"]:
