@@ -14,8 +14,10 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from training.captions import full_caption
 from training.latents import LATENTS, THINGS, scene_of
 from training.loop import Run, Schedule, channels_last
 from training.text import LARGE, PROJECTION, SMALL, Family
+from training.world import MEDIA
 
 INNER = UNetParams(
     in_channels=4,
@@ -172,7 +175,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Latents [n, 4, h, w] of one shape, how far each position [n, h, w] shows a thing (0..255), and the captions.
+    """Latents [n, 4, h, w] of one shape, how far each position [n, h, w] shows a thing (0..255), captions and media.
 
     The first caption of a picture names everything.
     """
@@ -180,6 +183,7 @@ class Bucket:
     latents: np.ndarray
     things: np.ndarray
     captions: list[list[str]]
+    media: list[str]
 
     @property
     def tokens(self) -> int:
@@ -189,17 +193,18 @@ class Bucket:
 
 def load_buckets(folder: Path) -> list[Bucket]:
     """The buckets of a folder that have been encoded."""
-    captions: dict[str, dict[int, list[str]]] = {}
+    records: dict[str, dict[int, dict[str, Any]]] = {}
     for line in (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        several = [full_caption(scene_of(record)), *record["captions"][:CAPTIONS]]
-        captions.setdefault(record["bucket"], {})[record["index"]] = several
+        records.setdefault(record["bucket"], {})[record["index"]] = record
     buckets = []
-    for name, rows in sorted(captions.items()):
+    for name, rows in sorted(records.items()):
         path = folder / f"{LATENTS}{name}.npy"
         if path.exists():
             latents, things = np.load(path), np.load(folder / f"{THINGS}{name}.npy")
-            buckets.append(Bucket(latents, things, [rows[i] for i in range(len(latents))]))
+            shown = [rows[i] for i in range(len(latents))]
+            captions = [[full_caption(scene_of(record)), *record["captions"][:CAPTIONS]] for record in shown]
+            buckets.append(Bucket(latents, things, captions, [record["medium"] for record in shown]))
     return buckets
 
 
@@ -241,13 +246,15 @@ class Diet:
 
     What a thing is and where it stands is settled at the higher noise levels, what it is painted with below: `share`
     of the samples are from the timesteps of `span`, the others from all. Things cover a sixteenth of the pictures, so
-    what happens there counts `emphasis` times more than elsewhere. `full` of the captions name everything.
+    what happens there counts `emphasis` times more than elsewhere. `full` of the captions name everything. Pictures in
+    a medium of `media` are shown so many times as often as others: the finest textures are learned last.
     """
 
     share: float = 0.65
     span: tuple[int, int] = (350, 1000)
     emphasis: float = 8.0
     full: float = 0.5
+    media: Mapping[str, float] = field(default_factory=dict)
 
 
 class Batches:
@@ -261,6 +268,9 @@ class Batches:
         self.texts = texts
         self.positions = positions
         self.diet = diet or Diet()
+        self.often = [
+            list(accumulate(self.diet.media.get(medium, 1.0) for medium in bucket.media)) for bucket in self.buckets
+        ]
         self.rng = random.Random(seed)
         self.noise = torch.Generator().manual_seed(seed)
         self.levels = Levels()
@@ -271,10 +281,10 @@ class Batches:
 
         compiled: what predicts in place of `predict` for batches of the commonest shape.
         """
-        sizes = [len(bucket.latents) for bucket in self.buckets]
-        (bucket,) = self.rng.choices(self.buckets, sizes)
+        sizes = [often[-1] for often in self.often]
+        ((bucket, often),) = self.rng.choices(list(zip(self.buckets, self.often, strict=True)), sizes)
         count = max(2, self.positions // bucket.tokens)
-        chosen = [self.rng.randrange(len(bucket.latents)) for _ in range(count)]
+        chosen = self.rng.choices(range(len(bucket.latents)), cum_weights=often, k=count)
         x0 = torch.from_numpy(np.stack([bucket.latents[i] for i in chosen])).float()
         rows = torch.tensor([self.texts.index[self._caption(bucket.captions[i])] for i in chosen])
         timesteps = torch.randint(0, 1000, (count,), generator=self.noise)
@@ -311,8 +321,8 @@ class Batches:
         return timestep_embedding(torch.tensor(numbers, dtype=torch.float32).flatten(), 256).view(count, -1)
 
 
-def main() -> None:
-    """The command line."""
+def command_line() -> argparse.ArgumentParser:
+    """What the command understands."""
     parser = argparse.ArgumentParser(description="Train the miniature's UNet.")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with latents")
     parser.add_argument("--text", type=Path, required=True, help="the text towers' run")
@@ -335,9 +345,22 @@ def main() -> None:
     )
     parser.add_argument("--emphasis", type=float, default=diet.emphasis, help="how much more errors on things count")
     parser.add_argument("--full", type=float, default=diet.full, help="share of the captions that name everything")
+    parser.add_argument(
+        "--favour", nargs=2, action="append", default=[], metavar=("MEDIUM", "TIMES"), help="show a medium more often"
+    )
     parser.add_argument("--fresh", action="store_true", help="keep the averaged weights, begin a new schedule")
     parser.add_argument("--compile", action="store_true", help="compile the network for the commonest shape (minutes)")
+    return parser
+
+
+def main() -> None:
+    """The command line."""
+    parser = command_line()
     args = parser.parse_args()
+    unknown = [medium for medium, _ in args.favour if medium not in MEDIA]
+    if unknown:
+        parser.error(f"--favour {unknown[0]}: the media are {', '.join(MEDIA)}")
+    media = {medium: float(times) for medium, times in args.favour}
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
     unet = UNet(INNER if args.inner else PARAMS)
@@ -356,7 +379,7 @@ def main() -> None:
         texts,
         args.positions,
         run.step,
-        Diet(args.share, (args.span[0], args.span[1]), args.emphasis, args.full),
+        Diet(args.share, (args.span[0], args.span[1]), args.emphasis, args.full, media),
     )
     compiled = torch.compile(predict, dynamic=False) if args.compile else None
     for _ in run.train(lambda: batches.loss(unet, compiled), minutes=args.minutes, save_every=250):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +16,7 @@ from ldm_patched.ldm.unet import UNet
 from ldm_patched.modules.model_sampling import scaled_linear_sigmas
 from ldm_patched.modules.schedulers import choose_model_sampling
 from training.latents import things
-from training.unet import INNER, PARAMS, Batches, Bucket, Levels, Texts, grow, initialise, predict
+from training.unet import INNER, PARAMS, Batches, Bucket, Diet, Levels, Texts, grow, initialise, predict
 from training.world import Scene, Thing
 
 CAPTIONS = ["everything", "something", "else"]
@@ -31,7 +32,7 @@ class Recorder(Levels):
 
 
 def batches(x0: float, shares: np.ndarray) -> Batches:
-    bucket = Bucket(np.full((8, 4, 8, 8), x0, np.float16), shares, [CAPTIONS] * 8)
+    bucket = Bucket(np.full((8, 4, 8, 8), x0, np.float16), shares, [CAPTIONS] * 8, ["neon"] * 8)
     made = Batches([bucket], TEXTS, 8 * 64, seed=3)
     made.levels = Recorder()
     return made
@@ -80,6 +81,24 @@ def test_an_error_counts_more_where_a_thing_is() -> None:
     # A quarter of the positions shows the thing and counts nine times: 9 * 1/4 of 9 * 1/4 + 3/4.
     assert torch.allclose(wrong_on_one_side(True), torch.full((8,), 0.75), atol=1e-4)
     assert torch.allclose(wrong_on_one_side(False), torch.full((8,), 0.25), atol=1e-4)
+
+
+def test_a_favoured_medium_is_shown_so_many_times_as_often() -> None:
+    latents = np.zeros((8, 4, 8, 8), np.float16)
+    latents[:4] = 1.0
+    bucket = Bucket(latents, np.zeros((8, 8, 8), np.uint8), [CAPTIONS] * 8, ["pixel art"] * 4 + ["neon"] * 4)
+    made = Batches([bucket], TEXTS, 512 * 64, seed=3, diet=Diet(media={"pixel art": 3.0}))
+    made.levels = Recorder()
+
+    def predicted(unet: UNet, noisy: Tensor, timesteps: Tensor, vector: Tensor, hidden: Tensor) -> Tensor:
+        ratio = made.ratios[timesteps.long()].view(-1, 1, 1, 1)
+        return noisy * (ratio / (1 - ratio)).sqrt()  # the velocity of an empty picture
+
+    with torch.device("meta"):
+        unet = UNet(PARAMS)
+    made.loss(unet, predicted)
+    assert isinstance(made.levels, Recorder)
+    assert float((made.levels.errors > 1e-3).float().mean()) == pytest.approx(0.75, abs=0.06)
 
 
 def test_the_share_of_things_lies_where_they_are_drawn(tmp_path: Path) -> None:
