@@ -6,11 +6,12 @@ Prompts name combinations that were never captioned in training. Also draws cont
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import random
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,17 +19,19 @@ import cv2
 import numpy as np
 import torch
 
+from modules.files import ModelFiles
 from modules.model_folders import ModelFolders
-from modules.parameters import GenerationParameters
 from modules.pipeline import Pipeline
-from modules.plan import ImageJob, ModelFacts, plan
+from modules.plan import ImageJob, plan
+from modules.presets import MINI_PRESET, apply_preset
+from modules.prompt_sources import prompt_sources
+from modules.settings import built_in_settings
 from training.captions import full_caption
 from training.classifier import HEADS, PRESENT, load_classifier, pixels_of
 from training.pack import BASE
-from training.world import SUBJECTS, Scene, sample_scene
+from training.world import MEDIA, SUBJECTS, Scene, sample_scene
 
 log = logging.getLogger("training")
-NATIVE = 256
 
 
 @dataclass
@@ -55,15 +58,18 @@ class Collector:
             log.info("%d pictures", len(self.pictures))
 
 
-def draw(models: Path, prompts: Sequence[str], settings: Sequence[str], seed: int) -> list[np.ndarray]:
-    """One square picture per prompt with the application's own pipeline and defaults, but for `settings`."""
+def draw(models: Path, prompts: Sequence[str], assignments: Sequence[str], seed: int) -> list[np.ndarray]:
+    """One square picture per prompt, by the application's pipeline and the miniature's preset."""
+    settings = replace(built_in_settings(Path(__file__).resolve().parents[1]), models=ModelFolders.under(models))
+    checkpoints = ModelFiles(settings.models.checkpoints)
+    start = apply_preset(MINI_PRESET, settings, checkpoints).parameters
+    start = start.with_values({"aspect_ratios_selection": "1024*1024", "image_number": 1}).with_set(list(assignments))
+    collector = Collector()
     jobs: list[ImageJob] = []
     for number, prompt in enumerate(prompts):
-        parameters = GenerationParameters(prompt=prompt, image_seed=seed + number, image_number=1, base_model=BASE)
-        parameters = parameters.with_values({"aspect_ratios_selection": "1024*1024"})
-        jobs += plan(parameters.with_set(list(settings)), ModelFacts(NATIVE))
-    collector = Collector()
-    Pipeline(ModelFolders.under(models)).run(jobs, collector)
+        parameters = start.with_values({"prompt": prompt, "image_seed": seed + number})
+        jobs += plan(parameters, checkpoints.facts(BASE), prompt_sources(settings), collector.note)
+    Pipeline(settings.models).run(jobs, collector)
     return collector.pictures
 
 
@@ -97,6 +103,18 @@ def judge(run: Path, pictures: Sequence[np.ndarray], asked: Sequence[Scene]) -> 
     return result
 
 
+def styles(run: Path, models: Path, count: int, settings: Sequence[str], seed: int) -> dict[str, float]:
+    """For each medium, how many of `count` prompts that name none are drawn in it when it is chosen as a style."""
+    asked = scenes(count, 1, seed)
+    neutral = [full_caption(scene).removesuffix(f", {scene.medium}") for scene in asked]
+    found = {}
+    for medium in MEDIA:
+        chosen = [*settings, f"style_selections={json.dumps([medium.title()])}"]
+        in_it = [replace(scene, medium=medium) for scene in asked]
+        found[medium] = judge(run, draw(models, neutral, chosen, seed), in_it)["medium"]
+    return found
+
+
 def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Pictures of one size side by side, RGB."""
     rows = [np.concatenate(list(pictures[i : i + columns]), axis=1) for i in range(0, len(pictures), columns)]
@@ -110,6 +128,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="the classifier's run; without it only the sheet is drawn")
     parser.add_argument("--count", type=int, default=240)
     parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--styles", type=int, default=0, metavar="N", help="draw N prompts in each medium as a style")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the pictures")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first 48 pictures here")
@@ -126,6 +145,10 @@ def main() -> None:
         if args.sheet:
             path = args.sheet.with_stem(f"{args.sheet.stem}-{things}")
             cv2.imwrite(str(path), cv2.cvtColor(sheet(pictures[:48], 8), cv2.COLOR_RGB2BGR))
+    if args.styles and args.judge:
+        by_medium = styles(args.judge, args.models, args.styles, args.set, args.seed)
+        for medium, share in {**by_medium, "all styles": sum(by_medium.values()) / len(by_medium)}.items():
+            log.info("%s: %.1f %%", medium, 100 * share)
 
 
 if __name__ == "__main__":
