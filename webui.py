@@ -20,14 +20,16 @@ from typing import Any
 
 import gradio as gr
 
-from modules.api import download_routes
+from modules.api import download_routes, history_routes
 from modules.api.front import owner_of
+from modules.api.guard import is_loopback
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
 from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.flags import address_of
+from modules.history import History, Keeper
 from modules.model_cards import Catalogue
 from modules.own_presets import OwnPresets
 from modules.parameters import (
@@ -40,7 +42,7 @@ from modules.plan import ModelFacts, mode_loras, picture_size
 from modules.presets import StartingPoint
 from modules.prompt_sources import prompt_sources
 from modules.settings import Settings
-from modules.store import StoreError
+from modules.store import DATABASE, Store, StoreError
 from modules.styles import read_styles
 from modules.ui import advanced_tab, canvas, final_prompt, header, models_tab, prompt_bar, settings_tab, styles_tab
 from modules.ui.components import RATIOS, Wording, choices_of, with_labels
@@ -294,6 +296,10 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     downloads = Downloads(settings, library)
     routes = router(worker.picture, partial(read_styles, settings.styles))
     routes.include_router(download_routes.router(downloads))
+    history = Store(settings.data / DATABASE)
+    keeper = Keeper(History(history), settings.outputs)
+    kept = settings.data / "thumbnails"
+    routes.include_router(history_routes.router(History(history), kept, is_loopback(settings.host), keeper.look))
     assets = assets_address()
     page = build_ui(Handlers(settings, library, worker, looked_at.set), assets)
     app = application(page, theme(), routes, head(assets), settings.host)
@@ -302,6 +308,7 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     def start_engine() -> None:
         looked_at.wait(ENGINE_WAITS_SECONDS)
         start(worker)
+        keeper.look()
 
     def ready() -> None:
         log.info("answering on %s", address)
@@ -318,6 +325,7 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     finally:
         downloads.close()
         worker.close()
+        history.close()
 
 
 def start(worker: AsyncWorker) -> None:

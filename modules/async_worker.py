@@ -25,7 +25,7 @@ from modules.parameters import GenerationParameters
 from modules.prompt_sources import prompt_sources
 from modules.prompts import Sources
 from modules.settings import Settings
-from modules.store import ModelRole, Store, StoreError, TaskRecord
+from modules.store import DATABASE, ModelRole, Store, StoreError, TaskRecord
 from modules.task_run import Closing, Live, TaskRunner
 
 __all__ = [
@@ -302,7 +302,7 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
 
     ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
     """
-    store = Store(settings.data / "pinhole.sqlite3")
+    store = Store(settings.data / DATABASE)
     engine = LocalEngine(EngineConfig(settings.models, settings.texts, settings.memory), factory)
     models = ModelFiles(settings.models.checkpoints)
     sources = partial(prompt_sources, settings)

@@ -10,51 +10,16 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 
 from modules.events import FinalState, PictureRecord, TaskState
+from modules.store_schema import HISTORY_ROWS, SCHEMA_VERSION, STEPS, lines_of
 
-SCHEMA = """
-CREATE TABLE tasks (
-    id TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    home TEXT NOT NULL,                 -- the process that answers for the task, see Store.adopt
-    parameters TEXT NOT NULL,           -- JSON
-    folder TEXT NOT NULL,               -- where its pictures go
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'stopped', 'failed')),
-    position REAL NOT NULL,             -- order among the waiting
-    message TEXT NOT NULL DEFAULT '',
-    created REAL NOT NULL,
-    finished REAL,
-    engine_deaths INTEGER NOT NULL DEFAULT 0,   -- since its last finished picture
-    app_deaths INTEGER NOT NULL DEFAULT 0       -- likewise
-) STRICT;
-CREATE INDEX tasks_by_state ON tasks (state, position);
-CREATE INDEX tasks_by_owner ON tasks (owner, created);
-CREATE TABLE pictures (
-    id TEXT PRIMARY KEY,
-    task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
-    idx INTEGER NOT NULL,
-    path TEXT,                          -- NULL: the user skipped this picture
-    seed INTEGER NOT NULL DEFAULT 0,
-    width INTEGER NOT NULL DEFAULT 0,
-    height INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL,
-    facts TEXT NOT NULL DEFAULT '{}',   -- JSON
-    UNIQUE (task_id, idx)
-) STRICT;
-"""
-# Each brings the store from the version that is its index to the next one.
-STEPS = (
-    SCHEMA,
-    "ALTER TABLE tasks ADD COLUMN texts TEXT NOT NULL DEFAULT ''",  # JSON: what was drawn when the task was planned
-)
-SCHEMA_VERSION = len(STEPS)
-
+DATABASE = "pinhole.sqlite3"
 ModelRole = Literal["checkpoint", "refiner", "lora"]
 # whether a model file (?) played this role in a picture, by the facts of the picture
 PLAYED: Mapping[ModelRole, str] = {
@@ -97,7 +62,7 @@ class Store:
             self._connection = _connect(path)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"The queue {path} cannot be opened: {error}") from None
-        with self._transaction("be opened") as database:
+        with self.transaction("be opened") as database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 raise StoreError(f"The queue {path} was written by a newer version of Pinhole ({version}).")
@@ -114,7 +79,7 @@ class Store:
 
     def add_task(self, task_id: str, owner: str, home: str, parameters: str, folder: Path) -> TaskRecord:
         """Puts a task at the end of the queue."""
-        with self._transaction("take the task") as database:
+        with self.transaction("take the task") as database:
             row = database.execute(
                 "INSERT INTO tasks (id, owner, home, parameters, folder, state, position, created) VALUES (?, ?, ?, ?,"
                 " ?, 'waiting', (SELECT coalesce(max(position), 0) + 1 FROM tasks), ?) RETURNING *",
@@ -124,7 +89,7 @@ class Store:
 
     def claim(self, home: str) -> TaskRecord | None:
         """Takes the first waiting task of ``home``, which is running from now on; None if nothing waits."""
-        with self._transaction("hand out a task") as database:
+        with self.transaction("hand out a task") as database:
             row = database.execute(
                 "UPDATE tasks SET state = 'running' WHERE state = 'waiting' AND id = (SELECT id FROM tasks WHERE"
                 " state = 'waiting' AND home = ? ORDER BY position LIMIT 1) RETURNING *",
@@ -134,7 +99,7 @@ class Store:
 
     def finish(self, task_id: str, state: FinalState, message: str = "") -> None:
         """Ends a running task."""
-        with self._transaction("end the task") as database:
+        with self.transaction("end the task") as database:
             database.execute(
                 "UPDATE tasks SET state = ?, message = ?, finished = ? WHERE id = ? AND state = 'running'",
                 (state, message, time.time(), task_id),
@@ -142,7 +107,7 @@ class Store:
 
     def cancel(self, task_id: str, message: str) -> bool:
         """Stops a waiting task; False if it was not waiting (any more)."""
-        with self._transaction("cancel the task") as database:
+        with self.transaction("cancel the task") as database:
             changed = database.execute(
                 "UPDATE tasks SET state = 'stopped', message = ?, finished = ? WHERE id = ? AND state = 'waiting'",
                 (message, time.time(), task_id),
@@ -154,7 +119,7 @@ class Store:
 
         One without any picture yet is planned anew: what it draws from may be what was wrong with it.
         """
-        with self._transaction("take the task") as database:
+        with self.transaction("take the task") as database:
             changed = database.execute(
                 "UPDATE tasks SET state = 'waiting', home = ?, message = '', finished = NULL, engine_deaths = 0,"
                 " app_deaths = 0, position = (SELECT max(position) + 1 FROM tasks), texts ="
@@ -166,7 +131,7 @@ class Store:
 
     def release(self, task_id: str) -> None:
         """Puts a running task back to the head of the queue: the application is closing."""
-        with self._transaction("put the task back") as database:
+        with self.transaction("put the task back") as database:
             database.execute(
                 "UPDATE tasks SET state = 'waiting', position = (SELECT min(position) - 1 FROM tasks)"
                 " WHERE id = ? AND state = 'running'",
@@ -175,7 +140,7 @@ class Store:
 
     def move(self, task_id: str, before: str | None) -> None:
         """Moves a waiting task in front of another waiting one, or to the end."""
-        with self._transaction("move the task") as database:
+        with self.transaction("move the task") as database:
             rows = database.execute("SELECT id FROM tasks WHERE state = 'waiting' ORDER BY position").fetchall()
             order = [row["id"] for row in rows if row["id"] != task_id]
             if len(order) == len(rows):
@@ -190,7 +155,7 @@ class Store:
         A task that was running waits again, before all others, and its ``app_deaths`` counts one more. Tasks of a home
         for which ``orphan`` is true end as stopped: nobody waits for them any longer.
         """
-        with self._transaction("be read") as database:
+        with self.transaction("be read") as database:
             unfinished = "state IN ('waiting', 'running')"
             rows = database.execute(f"SELECT DISTINCT home FROM tasks WHERE {unfinished}").fetchall()
             dead = [row["home"] for row in rows if row["home"] != home and not alive(row["home"])]
@@ -212,12 +177,12 @@ class Store:
 
     def keep_texts(self, task_id: str, texts: str) -> None:
         """Keeps what was drawn when a task was planned, so that it goes on with that whenever it is resumed."""
-        with self._transaction("keep the texts") as database:
+        with self.transaction("keep the texts") as database:
             database.execute("UPDATE tasks SET texts = ? WHERE id = ?", (texts, task_id))
 
     def count_engine_death(self, task_id: str) -> int:
         """Notes that an engine died over this task; returns how many did since its last finished picture."""
-        with self._transaction("note the mishap") as database:
+        with self.transaction("note the mishap") as database:
             row = database.execute(
                 "UPDATE tasks SET engine_deaths = engine_deaths + 1 WHERE id = ? RETURNING engine_deaths", (task_id,)
             ).fetchone()
@@ -225,13 +190,13 @@ class Store:
 
     def task(self, task_id: str) -> TaskRecord | None:
         """The task of this id."""
-        with self._transaction("be read", "DEFERRED") as database:
+        with self.transaction("be read", "DEFERRED") as database:
             row = database.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
         return None if row is None else _task(row)
 
     def waiting(self, home: str, owner: str | None = None) -> list[TaskRecord]:
         """The waiting tasks of a home in their order, all or one owner's."""
-        with self._transaction("be read", "DEFERRED") as database:
+        with self.transaction("be read", "DEFERRED") as database:
             rows = database.execute(
                 "SELECT * FROM tasks WHERE state = 'waiting' AND home = ? AND (? IS NULL OR owner = ?)"
                 " ORDER BY position",
@@ -241,7 +206,7 @@ class Store:
 
     def newest_unfinished(self, home: str, owner: str) -> str | None:
         """The newest task of an owner that is waiting or running."""
-        with self._transaction("be read", "DEFERRED") as database:
+        with self.transaction("be read", "DEFERRED") as database:
             row = database.execute(
                 "SELECT id FROM tasks WHERE home = ? AND owner = ? AND state IN ('waiting', 'running')"
                 " ORDER BY created DESC LIMIT 1",
@@ -251,7 +216,7 @@ class Store:
 
     def add_picture(self, record: PictureRecord) -> bool:
         """Records a finished picture; False if this picture of the task was recorded before. Mishaps are forgotten."""
-        with self._transaction("record the picture") as database:
+        with self.transaction("record the picture") as database:
             added = database.execute(
                 "INSERT INTO pictures (id, task_id, idx, path, seed, width, height, created, facts)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -260,12 +225,13 @@ class Store:
                     record.created, json.dumps(dict(record.facts)),
                 ),
             ).rowcount  # fmt: skip
+            database.execute(f"{HISTORY_ROWS} AND pictures.id = ?", (record.id,))
             database.execute("UPDATE tasks SET engine_deaths = 0, app_deaths = 0 WHERE id = ?", (record.task_id,))
         return added > 0
 
     def add_skipped(self, task_id: str, index: int) -> None:
         """Records that the user does not want this picture of the task."""
-        with self._transaction("record the skip") as database:
+        with self.transaction("record the skip") as database:
             database.execute(
                 "INSERT INTO pictures (id, task_id, idx, created) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (picture_id(task_id, index), task_id, index, time.time()),
@@ -273,7 +239,7 @@ class Store:
 
     def settled(self, task_id: str) -> set[int]:
         """The indices of a task's pictures that are finished or skipped."""
-        with self._transaction("be read", "DEFERRED") as database:
+        with self.transaction("be read", "DEFERRED") as database:
             rows = database.execute("SELECT idx FROM pictures WHERE task_id = ?", (task_id,)).fetchall()
         return {int(row["idx"]) for row in rows}
 
@@ -299,13 +265,17 @@ class Store:
         return self._pictures(where, (owner, model, limit))
 
     def _pictures(self, where: str, values: tuple[Any, ...]) -> tuple[PictureRecord, ...]:
-        with self._transaction("be read", "DEFERRED") as database:
-            rows = database.execute(f"SELECT * FROM pictures WHERE path IS NOT NULL AND {where}", values).fetchall()
+        with self.transaction("be read", "DEFERRED") as database:
+            there = "path IS NOT NULL AND id NOT IN (SELECT picture FROM history WHERE removed IS NOT NULL)"
+            rows = database.execute(f"SELECT * FROM pictures WHERE {there} AND {where}", values).fetchall()
         return tuple(_picture(row) for row in rows)
 
     @contextmanager
-    def _transaction(self, doing: str, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        """One transaction; SQLite's errors become ``StoreError`` with a sentence ("The queue cannot ``doing``")."""
+    def transaction(self, doing: str, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """One transaction; SQLite's errors become ``StoreError`` with a sentence ("The queue cannot ``doing``").
+
+        For this module, and for those that keep their own tables in the same file.
+        """
         with self._lock:
             try:
                 self._connection.execute(f"BEGIN {kind}")
@@ -319,8 +289,9 @@ class Store:
                 raise
 
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):  # a connection that was closed meanwhile has nothing to roll back
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 def picture_id(task_id: str, index: int) -> str:
@@ -331,6 +302,8 @@ def picture_id(task_id: str, index: int) -> str:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    connection.create_function("folded", 1, str.casefold, deterministic=True)
+    connection.create_function("lines_of", 1, lines_of, deterministic=True)
     try:
         connection.execute("PRAGMA busy_timeout = 30000")
         connection.execute("PRAGMA journal_mode = WAL")

@@ -39,6 +39,7 @@ def head(address: str) -> str:
         f'<link rel="stylesheet" href="{address}/page.css">\n'
         f'<link rel="stylesheet" href="{address}/downloads.css">\n'
         f'<link rel="stylesheet" href="{address}/metadata.css">\n'
+        f'<link rel="stylesheet" href="{address}/history.css">\n'
         f'<script type="module" src="{address}/page.js"></script>'
     )
 

@@ -20,6 +20,13 @@ NAME = """
 </header>
 """
 SWITCH = """
+<button id="history_button" type="button">
+  <svg viewBox="0 0 24 24" aria-hidden="true">
+    <rect x="3.5" y="4.5" width="7" height="6.5" rx="1.6"/><rect x="13.5" y="4.5" width="7" height="6.5" rx="1.6"/>
+    <rect x="3.5" y="13.5" width="7" height="6.5" rx="1.6"/><rect x="13.5" y="13.5" width="7" height="6.5" rx="1.6"/>
+  </svg>
+  <span>History</span>
+</button>
 <button id="theme_button" type="button" aria-label="Light or dark" title="Light or dark">
   <svg viewBox="0 0 24 24" aria-hidden="true">
     <circle cx="12" cy="12" r="8.2" fill="none" stroke="currentColor" stroke-width="1.8"/>

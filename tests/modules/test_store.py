@@ -14,7 +14,8 @@ import pytest
 
 from modules.events import PictureRecord
 from modules.locks import Alive, is_alive
-from modules.store import PLAYED, SCHEMA, Store, StoreError, picture_id
+from modules.store import PLAYED, Store, StoreError, picture_id
+from modules.store_schema import SCHEMA
 
 CLAIMER = """
 import sys

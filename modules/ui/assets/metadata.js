@@ -51,6 +51,23 @@ async function take(file) {
   }
 }
 
+// The settings of a picture of this page go into the form; `newSeed`: all but its seed.
+export async function useSettings(address, name, newSeed) {
+  const file = await (await fetch(address)).blob();
+  file.name = name;
+  await take(file);
+  const use = () => document.querySelector("#metadata_use");
+  const told = () => document.querySelector("#metadata_answer");
+  for (let tries = 0; tries < 200 && use()?.disabled !== false; tries += 1) await new Promise((go) => setTimeout(go, 30));
+  if (use()?.disabled !== false) return;
+  told().querySelector(".told-used")?.remove();
+  use().click();
+  if (!newSeed) return;
+  for (let tries = 0; tries < 200 && !told().querySelector(".told-used"); tries += 1) await new Promise((go) => setTimeout(go, 30));
+  const random = document.querySelector("#seed_random input");
+  if (random && !random.checked) random.click();
+}
+
 async function takeText(text) {
   newest += 1;
   if (!(await opened())) return;

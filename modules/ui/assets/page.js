@@ -10,6 +10,7 @@ import { exampleSeed, mountFinalPrompt, toggleFinalPrompt } from "./final.js";
 import { changeWeight } from "./weights.js";
 import { recall, remember, mayStartAnew } from "./session.js";
 import { togglePresets } from "./presets.js";
+import { openHistory } from "./history.js";
 import "./metadata.js";
 
 const root = document.documentElement;
@@ -109,6 +110,7 @@ document.addEventListener("change", (event) => {
 
 document.addEventListener("click", (event) => {
   if (event.target.closest?.("#theme_button")) toggleTheme();
+  else if (event.target.closest?.("#history_button")) openHistory();
   else if (event.target.closest?.("#ratio_button")) toggleRatios();
   else if (event.target.closest?.("#preset_manage")) togglePresets();
   else if (event.target.closest?.("#final_switch")) toggleFinalPrompt();
