@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Condition, RLock, Thread
 
 from modules.channel import TaskChannel
+from modules.day_log import write_log
 from modules.engine_messages import EngineConfig, Expanded
 from modules.engine_process import Factory, in_words, load_pipeline
 from modules.engines import Engine, LocalEngine
@@ -277,6 +278,16 @@ class AsyncWorker:
         with self._queue_changed:
             self._live.pop(task.id, None)
             live.channel.end(self._stored_finish(task.id, state, message))
+        self._log_day(task.folder)
+
+    def _log_day(self, folder: Path) -> None:
+        """Keeps the log of a day's folder; a command's own folder gets none. Nobody waits for it."""
+        if folder.parent != self._outputs or not folder.is_dir():
+            return
+        try:
+            write_log(folder, self._store.day(folder))
+        except (StoreError, OSError) as error:
+            log.error("the log of %s could not be written: %s", folder, error)
 
     def _stored_finish(self, task_id: str, state: FinalState, message: str) -> Finish:
         try:

@@ -247,6 +247,18 @@ class Store:
         """The finished pictures of a task in order of their index."""
         return self._pictures("task_id = ? ORDER BY idx", (task_id,))
 
+    def day(self, folder: Path) -> list[tuple[PictureRecord, str]]:
+        """The pictures of all tasks of a folder, newest first, each with the prompt of its task."""
+        found = self._pictures(
+            "task_id IN (SELECT id FROM tasks WHERE folder = ?) ORDER BY created DESC", (str(folder),)
+        )
+        with self.transaction("be read", "DEFERRED") as database:
+            rows = database.execute(
+                "SELECT id, json_extract(parameters, '$.prompt') AS prompt FROM tasks WHERE folder = ?", (str(folder),)
+            ).fetchall()
+        prompts = {row["id"]: row["prompt"] or "" for row in rows}
+        return [(record, prompts[record.task_id]) for record in found]
+
     def picture(self, identity: str) -> PictureRecord | None:
         """The picture of this id."""
         return next(iter(self._pictures("id = ?", (identity,))), None)

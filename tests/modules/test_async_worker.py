@@ -108,6 +108,9 @@ def test_a_task_from_submit_to_finish(worker: AsyncWorker) -> None:
     assert list(worker.follow(task_id)) == [Results(finish.pictures), finish]
     info = read_picture(finish.pictures[0].path)
     assert info.parameters == parameters and set(info.facts["seconds"]) == {"sampling"}
+    log = finish.pictures[0].path.parent / "log.html"
+    wait_for(log.exists)
+    assert all(picture.path.name in log.read_text(encoding="utf-8") for picture in finish.pictures)
 
 
 def test_what_an_engine_left_out_is_said_once_while_it_works_and_at_the_end(worker: AsyncWorker) -> None:
