@@ -34,6 +34,11 @@ class Served:
     root: Path
     process: subprocess.Popen[str]
 
+    def stop(self) -> None:
+        """Ends the server as a person would. Pages that are still open complain of it: they are left before."""
+        self.process.terminate()
+        self.process.wait(30)
+
 
 # A page that is left cuts its own streams short, and Gradio writes that to the console although nobody is there to
 # read it: nothing between these words and the next page is a complaint.
@@ -62,6 +67,10 @@ class Visitor:
         page.goto(served.address)
         settle(page)
         return page
+
+    def leave(self) -> None:
+        """Closes every tab."""
+        self.context.close()
 
     def _note_console(self, page: Page, kind: str, text: str) -> None:
         if text == LEAVING:
@@ -116,8 +125,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The page, served for all tests that do no harm to the server."""
     found = serve(tmp_path_factory.mktemp("home"))
     yield found
-    found.process.terminate()
-    found.process.wait(30)
+    found.stop()
 
 
 @pytest.fixture
@@ -126,7 +134,7 @@ def visitor(chromium: Browser) -> Iterator[Visitor]:
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     person = Visitor(context)
     yield person
-    context.close()
+    person.leave()
     assert [each for each in person.complaints if not any(part in each for part in person.expected)] == []
 
 

@@ -41,9 +41,9 @@ def page_of(tmp_path: Path, models: ModelServer) -> Iterator[Served]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "download_from_private_addresses": "true"}
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
-    yield Served(process.stdout.readline().split()[4], root, process)
-    process.terminate()
-    process.wait(30)
+    found = Served(process.stdout.readline().split()[4], root, process)
+    yield found
+    found.stop()
 
 
 def test_a_missing_model_comes_when_it_is_asked_for(

@@ -35,8 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     store.close()
     found = serve(root)
     yield found
-    found.process.terminate()
-    found.process.wait(30)
+    found.stop()
 
 
 def opened(person: Visitor, home: Served, tiles: int) -> Page:

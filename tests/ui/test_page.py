@@ -250,5 +250,5 @@ def test_the_page_takes_its_task_up_again_when_the_server_comes_back(visitor: Vi
         wait_idle(page)
         streams.wait_closed()
     finally:
-        second.process.terminate()
-        second.process.wait(30)
+        visitor.leave()
+        second.stop()

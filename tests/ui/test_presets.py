@@ -29,8 +29,7 @@ def own_page(tmp_path: Path) -> Iterator[Served]:
     """A page whose presets nobody else uses."""
     found = serve(tmp_path)
     yield found
-    found.process.terminate()
-    found.process.wait(30)
+    found.stop()
 
 
 def opened(visitor: Visitor, served: Served) -> Page:
