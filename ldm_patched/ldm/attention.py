@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,27 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out.transpose(1, 2).flatten(2)
 
 
+def add_linear(x: Tensor, layer: nn.Module, inputs: Tensor) -> Tensor:
+    """x [..., out] + layer(inputs [..., in]): one operation, rounded once, where a processor computes in bfloat16."""
+    if type(layer) is nn.Linear and _fuses_sums(inputs, x, layer.weight):
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, x, layer.weight, layer.bias, "add")
+        return fused
+    out: Tensor = x + layer(inputs)
+    return out
+
+
+def _fuses_sums(*tensors: Tensor) -> bool:
+    """oneDNN adds a third tensor to a product, without gradients or autocast; in float32 that gains nothing."""
+    if torch.is_grad_enabled() or any(t.device.type != "cpu" or t.dtype != torch.bfloat16 for t in tensors):
+        return False
+    return _has_onednn()
+
+
+@cache
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention of a sequence to itself."""
 
@@ -82,13 +104,12 @@ class SelfAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Sequential(nn.Linear(width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, tokens, width] -> the same shape."""
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+        """[batch, tokens, width] -> the same shape, added to `onto`."""
         batch, tokens, width = x.shape
         qkv = self.to_qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out: Tensor = self.to_out(attention(query, key, value))
-        return out
+        return add_linear(onto, self.to_out[0], attention(query, key, value))
 
 
 class CrossAttention(nn.Module):
@@ -110,8 +131,8 @@ class CrossAttention(nn.Module):
         """[batch, tokens, context_dim] -> key and value, each [batch, heads, tokens, head width]."""
         return self._split_heads(self.to_k(context)), self._split_heads(self.to_v(context))
 
-    def forward(self, x: Tensor, text: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """[batch, tokens, width] -> the same shape. `text`: key and value of successive parts of the batch.
+    def forward(self, x: Tensor, text: Sequence[tuple[Tensor, Tensor]], onto: Tensor) -> Tensor:
+        """[batch, tokens, width] -> the same shape, added to `onto`. `text`: key and value per part of the batch.
 
         Parts of unequal text length (a short negative beside a long positive) are attended to one after the
         other, which is exact and cheaper than tiling both to a common length.
@@ -122,8 +143,7 @@ class CrossAttention(nn.Module):
         else:
             parts = query.split([key.shape[0] for key, _ in text])
             mixed = torch.cat([attention(q, *kv) for q, kv in zip(parts, text, strict=True)])
-        out: Tensor = self.to_out(mixed)
-        return out
+        return add_linear(onto, self.to_out[0], mixed)
 
 
 class GEGLU(nn.Module):
@@ -147,10 +167,9 @@ class FeedForward(nn.Module):
         super().__init__()
         self.net = nn.Sequential(GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., width] -> the same shape."""
-        out: Tensor = self.net(x)
-        return out
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+        """[..., width] -> the same shape, added to `onto`."""
+        return add_linear(onto, self.net[2], self.net[0](x))
 
 
 class BasicTransformerBlock(nn.Module):
@@ -167,9 +186,9 @@ class BasicTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, text: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """[batch, tokens, width] -> the same shape."""
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), text)
-        out: Tensor = x + self.ff(self.norm3(x))
+        x = self.attn1(self.norm1(x), x)
+        x = self.attn2(self.norm2(x), text, x)
+        out: Tensor = self.ff(self.norm3(x), x)
         return out
 
 

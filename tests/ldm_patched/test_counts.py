@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,8 +17,31 @@ from benchmarks.networks import SDXL
 from ldm_patched.ldm.unet import UNet
 from training.loop import channels_last
 
-# What only gives a tensor another shape, and what a fake tensor asks about itself.
-FREE = {"aten::_unsafe_view", "prim::device"}
+# What only gives a tensor another shape, what a fake tensor asks about itself, and what is asked once per process.
+FREE = {"aten::_unsafe_view", "prim::device", "mkldnn::_is_mkldnn_bf16_supported"}
+
+
+def _flops_of_fused(inputs: Sequence[int], other: object, weight: Sequence[int], *_: object, **__: object) -> int:
+    """A product with a weight [out, in], of inputs [..., in]; the counter does not know the operation."""
+    return 2 * math.prod(inputs) * weight[0]
+
+
+class FusedSums(TorchDispatchMode):
+    """Says what oneDNN's product with a sum would return; fake tensors know no shape for it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.ops.mkldnn._linear_pointwise.binary:
+            return torch.empty_like(args[1])
+        return func(*args, **(kwargs or {}))
 
 
 class Operations(TorchDispatchMode):
@@ -46,14 +70,15 @@ def counted() -> tuple[Counter[str], float]:
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with FakeTensorMode(), torch.no_grad():
+        with FakeTensorMode(), FusedSums(), torch.no_grad():
             unet = channels_last(UNet(SDXL)).requires_grad_(False)
             text = [unet.project_text(torch.empty(2, 77, 2048))]
             time = unet.project_time(torch.empty(2), torch.empty(2, SDXL.adm_channels))
             x = torch.empty(2, 4, 128, 128).to(memory_format=torch.channels_last)
             with Operations() as operations:
                 unet(x, time, text)
-            with FlopCounterMode(display=False) as flops:
+            fused = {torch.ops.mkldnn._linear_pointwise: _flops_of_fused}
+            with FlopCounterMode(display=False, custom_mapping=fused) as flops:
                 unet(x, time, text)
     finally:
         torch.set_default_dtype(dtype)
@@ -61,8 +86,12 @@ def counted() -> tuple[Counter[str], float]:
 
 
 def test_a_call_is_few_operations(counted: tuple[Counter[str], float]) -> None:
-    """The same network takes diffusers 1,994 (0.42.1)."""
-    assert counted[0].total() <= 1330
+    """The same network takes diffusers 1,994 (0.42.1).
+
+    On a processor, where residuals are added in the product they are of; other devices are given 210 sums more.
+    """
+    assert counted[0].total() <= 1120
+    assert counted[0]["mkldnn::_linear_pointwise"] == 210
     assert counted[0]["aten::_to_copy"] == counted[0]["aten::clone"] == 0, "nothing is copied"
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.networks import MINI, MINI_G, MINI_L, MINI_VAE, text_error, unet_error, vae_errors
-from ldm_patched.ldm.attention import SelfAttention, fuse_qkv, split_qkv
+from ldm_patched.ldm.attention import SelfAttention, add_linear, fuse_qkv, split_qkv
 from ldm_patched.ldm.preview import PreviewDecoder
 from ldm_patched.ldm.unet import UNet
 
@@ -27,8 +27,24 @@ def test_a_deeper_unet_equals_diffusers() -> None:
 
 def test_a_wrong_unet_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = SelfAttention.forward
-    monkeypatch.setattr(SelfAttention, "forward", lambda self, x: 1.01 * plain(self, x))
+    monkeypatch.setattr(SelfAttention, "forward", lambda self, x, onto: 1.01 * plain(self, x, onto))
     assert unet_error(MINI, (16, 16)) > LIMIT
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_residual_is_the_sum_rounded(dtype: torch.dtype) -> None:
+    """In bfloat16 a fused sum is rounded once: never further from the exact one than two roundings are."""
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(48, 32).to(dtype).requires_grad_(False)
+    inputs, x = (torch.randn(2, 5, width, generator=generator).to(dtype) for width in (48, 32))
+    exact = x.double() + torch.nn.functional.linear(inputs.double(), layer.weight.double(), layer.bias.double())
+    with torch.inference_mode():
+        fused = add_linear(x, layer, inputs)
+    with torch.enable_grad():
+        plain = add_linear(x, layer, inputs)
+    assert fused.dtype == plain.dtype == dtype
+    assert (fused - exact).abs().max() <= (plain - exact).abs().max() * 1.01
+    assert torch.equal(plain, x + layer(inputs))
 
 
 def test_vae_equals_diffusers() -> None:
