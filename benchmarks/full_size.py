@@ -99,7 +99,7 @@ def measure(path: Path) -> None:
     checkpoint = load_checkpoint(path)
     _report("load", begin)
     begin = _clocks()
-    picture = _generate(checkpoint)
+    picture = use_once(checkpoint)
     _report("256x256, 2 steps", begin)
     finite = bool(torch.isfinite(picture).all())
     vae = checkpoint.vae.model.post_quant_conv.weight.dtype
@@ -117,7 +117,8 @@ def _report(what: str, begin: tuple[float, float]) -> None:
 
 
 @torch.no_grad()
-def _generate(checkpoint: Checkpoint) -> Tensor:
+def use_once(checkpoint: Checkpoint) -> Tensor:
+    """Encode two texts, take two steps of a 256x256 picture, decode it: [1, 3, 256, 256]."""
     unet, pooled = checkpoint.unet, []
     texts = []
     for text in ("a photo of a cat", ""):

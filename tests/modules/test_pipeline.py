@@ -92,20 +92,6 @@ def test_a_picture_has_its_size_and_is_no_flat_colour(pipeline: Pipeline) -> Non
     assert {"load", "encode", "sample", "decode"} == seen.timings[0].keys()
 
 
-def test_the_same_job_gives_the_same_bytes_wherever_it_stands(pipeline: Pipeline) -> None:
-    four = run(pipeline, jobs(4))
-    alone = run(Pipeline(ModelFolders.under(MODELS)), jobs(4)[2:3])
-    assert np.array_equal(four.pictures[2], alone.pictures[2])
-    assert not np.array_equal(four.pictures[1], alone.pictures[2])
-
-
-def test_a_cancelled_job_leaves_no_trace(pipeline: Pipeline) -> None:
-    plain = run(pipeline, jobs(2))
-    skipped = run(pipeline, jobs(2), Watcher("skip", (0, 0)))
-    assert skipped.pictures.keys() == {1}
-    assert np.array_equal(skipped.pictures[1], plain.pictures[1])
-
-
 def test_stop_ends_everything_within_a_step(pipeline: Pipeline) -> None:
     watcher = Watcher("stop", (1, 1))
     run(pipeline, jobs(3), watcher)
