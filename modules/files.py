@@ -28,6 +28,8 @@ LORA_DOWN = (
 )  # fmt: skip
 LORA_DOWN_PEFT = re.compile(r"\.lora_A(?:\.\w+)?\.weight$")
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how its protocols begin
+REFINER_VECTOR = 5 * 256
+"""How wide the numbers are that a refiner is told, beside the summary of the text."""
 MAX_WIDTH = 100_000  # no network of these families is as wide
 
 # kind -> words for it; the tensors decide, not the name of the file
@@ -94,12 +96,20 @@ def kind_of(header: Header) -> str:
             return "sdxl-base"
         if has("conditioner.embedders.0."):
             return "sdxl-refiner"
-        return "sd15" if has("cond_stage_model.") else "unet"
+        if has("cond_stage_model."):
+            return "sd15"
+        return "sdxl-refiner" if _reads_as_refiner(header) else "unet"
     if any(".lora_" in name or "lora_up" in name or ".hada_" in name or ".lokr_" in name for name in names):
         return "lora"
     if has("decoder.conv_in") or has("first_stage_model.") or has("decoder.up"):
         return "vae"
     return "unet" if has("input_blocks.") or has("down_blocks.") else "unknown"
+
+
+def _reads_as_refiner(header: Header) -> bool:
+    """Whether a UNet reads one text as wide as its summary, and a refiner's numbers: a base reads a wider one."""
+    vector = header.shapes.get("model.diffusion_model.label_emb.0.0.weight", ())
+    return len(vector) == 2 and vector[1] - (text_width(header) or 0) == REFINER_VECTOR
 
 
 def native_size(header: Header, kind: str) -> int:

@@ -74,11 +74,11 @@ class TowerDetection:
 
 @dataclass(frozen=True)
 class Detection:
-    """What a checkpoint is."""
+    """What a checkpoint is. vae: None, and no towers, where a file holds the UNet of a refiner alone."""
 
     kind: Kind
     unet: UNetParams
-    vae: VAEParams
+    vae: VAEParams | None
     towers: tuple[TowerDetection, ...]
     prediction: Prediction
     zero_terminal_snr: bool
@@ -107,11 +107,12 @@ def _detect(shapes: Shapes) -> Detection:
         raise Unusual(f"looks like {looks_like(shapes)}")
     unet = detect_unet(unet_shapes)
     kind = _kind(shapes, unet)
+    slots = () if _is_refiner_alone(shapes, unet) else TOWERS[kind]
     return Detection(
         kind=kind,
         unet=unet,
-        vae=detect_vae(_part(shapes, VAE_PREFIX)),
-        towers=tuple(TowerDetection(slot, detect_tower(slot, _part(shapes, slot.prefix))) for slot in TOWERS[kind]),
+        vae=detect_vae(_part(shapes, VAE_PREFIX)) if slots else None,
+        towers=tuple(TowerDetection(slot, detect_tower(slot, _part(shapes, slot.prefix))) for slot in slots),
         prediction="v" if V_PREDICTION in shapes else "edm" if EDM in shapes else "eps",
         zero_terminal_snr=ZERO_TERMINAL_SNR in shapes,
     )
@@ -259,14 +260,24 @@ def _kind(shapes: Shapes, unet: UNetParams) -> Kind:
         has_towers = all(any(name.startswith(slot.prefix) for name in shapes) for slot in slots)
         if has_towers and bool(unet.adm_channels) == (kind != "sd15"):
             return kind
+    if _is_refiner_alone(shapes, unet):
+        return "sdxl_refiner"
     if any(name.startswith("cond_stage_model.model.") for name in shapes):
         raise Unusual("looks like a Stable Diffusion 2 checkpoint")
     family = "SDXL" if unet.adm_channels else "Stable Diffusion"
     raise Unusual(f"looks like a UNet of the {family} family without its text encoders")
 
 
+def _is_refiner_alone(shapes: Shapes, unet: UNetParams) -> bool:
+    """Whether there is no text tower, and the UNet reads one text as wide as its summary, and a refiner's numbers."""
+    has_towers = any(name.startswith(("conditioner.", "cond_stage_model.")) for name in shapes)
+    return not has_towers and unet.adm_channels == unet.context_dim + REFINER_NUMBERS * NUMBER_WIDTH
+
+
 def _check_dimensions(file: str, found: Detection) -> None:
     """The parts must fit each other."""
+    if found.vae is None:
+        return
     context = sum(tower.params.width for tower in found.towers)
     if found.unet.context_dim != context:
         raise WeightsError(
@@ -293,7 +304,7 @@ class Skeleton:
     """The networks of a checkpoint on the meta device: names, shapes and code, no memory."""
 
     unet: UNet
-    vae: AutoencoderKL
+    vae: AutoencoderKL | None
     towers: tuple[ClipText, ...]
 
 
@@ -320,9 +331,8 @@ def build(file: str, found: Detection) -> Skeleton:
     """The networks of a detection. Raises WeightsError for sizes from which no network can be built."""
     try:
         with torch.device("meta"), _WithoutInitialisation():
-            return Skeleton(
-                UNet(found.unet), AutoencoderKL(found.vae), tuple(ClipText(tower.params) for tower in found.towers)
-            )
+            vae = None if found.vae is None else AutoencoderKL(found.vae)
+            return Skeleton(UNet(found.unet), vae, tuple(ClipText(tower.params) for tower in found.towers))
     except (ValueError, ZeroDivisionError, RuntimeError) as error:
         raise WeightsError(f"{file} has networks of impossible sizes: {error}; {EXPECTED}") from error
 
@@ -335,7 +345,7 @@ def published_shapes(found: Detection, skeleton: Skeleton) -> dict[str, tuple[in
             (tower.slot.prefix, tower_to_published(tower.slot, model.state_dict()))
             for tower, model in zip(found.towers, skeleton.towers, strict=True)
         ),
-        (VAE_PREFIX, skeleton.vae.state_dict()),
+        (VAE_PREFIX, {} if skeleton.vae is None else skeleton.vae.state_dict()),
     ]
     return {prefix + name: tuple(tensor.shape) for prefix, tensors in parts for name, tensor in tensors.items()}
 

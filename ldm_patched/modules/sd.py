@@ -187,6 +187,11 @@ def load_checkpoint(
 
 def _whole(opened: Opened, cache: TextCache | None) -> Checkpoint:
     file, found, skeleton, placement = opened
+    if skeleton.vae is None:
+        raise WeightsError(
+            f"{file.path.name} is the UNet of an SDXL refiner alone, without text encoders and VAE: it finishes "
+            "pictures of another model, and cannot begin one."
+        )
     unet = _load_unet(skeleton.unet, file, placement)
     clip = CLIP(
         lambda: SDXLClip(_load_towers(file, found, skeleton, placement)),
@@ -225,7 +230,8 @@ def load_refiner(
 ) -> Checkpoint | Refiner:
     """Load the UNet of a checkpoint and leave everything else in the file. See `load_checkpoint`.
 
-    One of SD 1.5 is loaded whole: neither the texts nor the latents of another family are its own.
+    A refiner's file may hold nothing else. One of SD 1.5 is loaded whole: neither the texts nor the latents of another
+    family are its own.
     """
     opened = file, found, skeleton, placement = _open(path, placement, policy)
     if found.kind == "sd15":
@@ -297,7 +303,8 @@ def _open(path: Path, placement: Placement | None, policy: Policy) -> Opened:
 
 def sizes_of(skeleton: Skeleton) -> Sizes:
     """Numbers of parameters of the parts."""
-    return Sizes(_parameters(skeleton.unet), sum(map(_parameters, skeleton.towers)), _parameters(skeleton.vae))
+    vae = 0 if skeleton.vae is None else _parameters(skeleton.vae)
+    return Sizes(_parameters(skeleton.unet), sum(map(_parameters, skeleton.towers)), vae)
 
 
 def _parameters(network: nn.Module) -> int:

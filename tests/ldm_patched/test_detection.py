@@ -27,7 +27,7 @@ from ldm_patched.modules.detection import (
     published_shapes,
 )
 from ldm_patched.modules.state_dict import WeightsError
-from tests.ldm_patched.tiny import FAMILIES, TINY_SD15, TINY_SDXL
+from tests.ldm_patched.tiny import FAMILIES, TINY_REFINER_ALONE, TINY_SD15, TINY_SDXL, TINY_VAE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,7 +117,11 @@ def refusal(shapes: Shapes) -> str:
     return message
 
 
-@pytest.mark.parametrize("found", [*FAMILIES, SDXL_BASE, SDXL_REFINER, SD15], ids=lambda found: found.kind)
+@pytest.mark.parametrize(
+    "found",
+    [*FAMILIES, TINY_REFINER_ALONE, SDXL_BASE, SDXL_REFINER, replace(SDXL_REFINER, vae=None, towers=()), SD15],
+    ids=lambda found: found.kind,
+)
 def test_what_was_built_is_detected(found: Detection) -> None:
     shapes = shapes_of(found)
     assert detect("a file", shapes) == found
@@ -145,7 +149,7 @@ def test_networks_of_random_sizes_are_detected() -> None:
             transformer_depth=depths,
             middle_depth=rng.randint(0, 2),
         )
-        vae = replace(found.vae, channels=rng.choice((8, 32)), num_res_blocks=rng.randint(1, 2))
+        vae = replace(TINY_VAE, channels=rng.choice((8, 32)), num_res_blocks=rng.randint(1, 2))
         found = replace(found, unet=unet, vae=vae, towers=towers)
         assert detect("a file", shapes_of(found)) == found
 
@@ -271,12 +275,12 @@ def test_parts_that_do_not_fit_each_other_are_named() -> None:
     assert "texts 100 wide, but text encoders of 192 together" in refusal(shapes_of(wrong))
     wrong = replace(TINY_SDXL, unet=replace(TINY_SDXL.unet, adm_channels=100))
     assert "size vectors 100 wide; expected 1600" in refusal(shapes_of(wrong))
-    wrong = replace(TINY_SDXL, vae=replace(TINY_SDXL.vae, latent_channels=16))
+    wrong = replace(TINY_SDXL, vae=replace(TINY_VAE, latent_channels=16))
     assert "VAE of 16 latent channels, its UNet 4" in refusal(shapes_of(wrong))
     large = TINY_SDXL.towers[1]
     towers = (TINY_SDXL.towers[0], replace(large, params=replace(large.params, vocabulary=999)))
     assert "different vocabularies" in refusal(shapes_of(replace(TINY_SDXL, towers=towers)))
-    wrong = replace(TINY_SDXL, vae=replace(TINY_SDXL.vae, channel_mult=(1, 2)))
+    wrong = replace(TINY_SDXL, vae=replace(TINY_VAE, channel_mult=(1, 2)))
     assert "reduces by 2 instead of 8" in refusal(shapes_of(wrong))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldm_patched.ldm.attention import fuse_qkv
@@ -15,9 +15,18 @@ from ldm_patched.modules.autoencoder import VAE
 from ldm_patched.modules.conditioning import size_vectors
 from ldm_patched.modules.detection import Detection
 from ldm_patched.modules.devices import Placement
-from ldm_patched.modules.sd import Checkpoint, load_checkpoint
+from ldm_patched.modules.sd import Checkpoint, Refiner, load_checkpoint, load_refiner
 from ldm_patched.modules.state_dict import WeightsError
-from tests.ldm_patched.tiny import FAMILIES, TINY_REFINER, TINY_SD15, TINY_SDXL, published_tensors, write
+from tests.ldm_patched.tiny import (
+    FAMILIES,
+    TINY_REFINER,
+    TINY_REFINER_ALONE,
+    TINY_SD15,
+    TINY_SDXL,
+    TINY_VAE,
+    published_tensors,
+    write,
+)
 
 CPU = torch.device("cpu")
 
@@ -95,6 +104,22 @@ def test_the_end_token_pads_the_smaller_tower_and_zero_the_larger(sdxl: Checkpoi
     assert [tower.pad for tower in refiner.clip.encoder.towers] == [0]
     sd15 = load_checkpoint(write(tmp_path / "sd15.safetensors", TINY_SD15), EXACT)
     assert [(tower.pad, tower.final_norm) for tower in sd15.clip.encoder.towers] == [(999, True)]
+
+
+def test_a_refiner_s_unet_alone_is_a_refiner_and_no_base(tmp_path: Path) -> None:
+    path = write(tmp_path / "alone.safetensors", TINY_REFINER_ALONE)
+    refiner = load_refiner(path, EXACT)
+    stored = load_file(path)
+    prefix = "model.diffusion_model."
+    weight = refiner.unet.state_dict()["input_blocks.0.0.weight"]
+    assert isinstance(refiner, Refiner) and refiner.kind == "sdxl_refiner"
+    assert torch.equal(weight, stored[f"{prefix}input_blocks.0.0.weight"].float())
+    with pytest.raises(WeightsError, match=r"alone.safetensors is the UNet of an SDXL refiner alone.*cannot begin one"):
+        load_checkpoint(path, EXACT)
+    del stored[f"{prefix}out.2.bias"]
+    save_file(stored, path)
+    with pytest.raises(WeightsError, match="1 tensors are missing, first 'model.diffusion_model.out.2.bias'"):
+        load_refiner(path, EXACT)
 
 
 def test_networks_are_ready_for_inference_only(sdxl: Checkpoint) -> None:
@@ -212,7 +237,7 @@ def overflowing(dtype: torch.dtype) -> AutoencoderKL:
     """An autoencoder whose values exceed float16, as those of SDXL's do, but not float32."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AutoencoderKL(TINY_SDXL.vae)
+        model = AutoencoderKL(TINY_VAE)
     with torch.no_grad():
         model.decoder.conv_in.weight *= 20_000.0
         model.encoder.conv_in.weight *= 200_000.0

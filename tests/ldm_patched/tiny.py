@@ -19,6 +19,7 @@ from ldm_patched.modules.detection import Detection, TowerDetection, build, publ
 
 _L, _G = TOWERS["sdxl"]
 
+TINY_VAE = VAEParams(channels=8, channel_mult=(1, 1, 2, 2), num_res_blocks=1, latent_channels=4)
 TINY_SDXL = Detection(
     kind="sdxl",
     unet=UNetParams(
@@ -35,7 +36,7 @@ TINY_SDXL = Detection(
         head_channels=64,
         heads=0,
     ),
-    vae=VAEParams(channels=8, channel_mult=(1, 1, 2, 2), num_res_blocks=1, latent_channels=4),
+    vae=TINY_VAE,
     towers=(
         TowerDetection(
             _L,
@@ -79,6 +80,10 @@ TINY_REFINER = replace(
         adm_channels=64 + 1280,
     ),
     towers=(TowerDetection(TOWERS["sdxl_refiner"][0], TINY_SDXL.towers[1].params),),
+)
+# As published, where the summary of a text is as wide as its states: then the UNet alone can be told from a base's.
+TINY_REFINER_ALONE = replace(
+    TINY_REFINER, unet=replace(TINY_REFINER.unet, adm_channels=128 + 1280), vae=None, towers=()
 )
 TINY_SD15 = replace(
     TINY_SDXL,
