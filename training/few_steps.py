@@ -25,10 +25,10 @@ from ldm_patched.ldm.unet import UNet
 from ldm_patched.modules.checkpoint_layout import unet_to_published
 from ldm_patched.modules.model_sampling import ModelSampling
 from ldm_patched.modules.sd import load_checkpoint
+from training.batches import Levels, predict
 from training.loop import Run, Schedule
 from training.pack import BASE
 from training.trajectories import STEPS, Trajectories, levels, load, parametrisation
-from training.unet import Levels, predict
 
 log = logging.getLogger("training")
 RANK = 16

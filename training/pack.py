@@ -23,6 +23,7 @@ from training.vae import LATENT_NOISE
 
 LATENT_SCALE = 0.13025
 BASE = "pinhole-mini-base.safetensors"
+REFINER = "pinhole-mini-refiner.safetensors"
 PREVIEW = "pinhole-mini-preview.safetensors"
 VISION = "pinhole-mini-clip-vision.safetensors"
 METADATA = {
@@ -34,6 +35,13 @@ METADATA = {
     "modelspec.license": "Apache-2.0",
     "modelspec.resolution": "256x256",
     "pinhole.preview": PREVIEW,
+}
+
+REFINER_METADATA = {
+    **{name: text for name, text in METADATA.items() if name != "pinhole.preview"},
+    "modelspec.architecture": "stable-diffusion-xl-v1-refiner",
+    "modelspec.title": "Pinhole miniature refiner",
+    "modelspec.description": "The UNet alone: a refiner uses the text encoders and the autoencoder of its base.",
 }
 
 
@@ -85,6 +93,12 @@ def base(vae: Path, statistics: Path, text: Path, unet: Path) -> dict[str, Tenso
     return packed | {V_PREDICTION: torch.zeros(0)}
 
 
+def refiner(unet: Path) -> dict[str, Tensor]:
+    """Every tensor of the refiner's file under its published name, float32: the UNet alone."""
+    tensors = {UNET_PREFIX + name: tensor for name, tensor in unet_to_published(average_of(unet)).items()}
+    return tensors | {V_PREDICTION: torch.zeros(0)}
+
+
 def save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
     """Write a file; integers keep their type."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +116,7 @@ def main() -> None:
     parser.add_argument("--statistics", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--unet", type=Path, required=True)
+    parser.add_argument("--refiner", type=Path, help="left as it is when not given")
     parser.add_argument("--preview", type=Path, help="left as it is when not given")
     parser.add_argument("--models", type=Path, default=Path("models"))
     args = parser.parse_args()
@@ -109,6 +124,8 @@ def main() -> None:
     save(tensors, args.models / "checkpoints" / BASE, METADATA, torch.float16)
     vision = part(average_of(args.text), "vision.")
     save(vision, args.models / "clip_vision" / VISION, {"modelspec.license": "Apache-2.0"}, torch.float16)
+    if args.refiner:
+        save(refiner(args.refiner), args.models / "checkpoints" / REFINER, REFINER_METADATA, torch.float16)
     if args.preview:
         save(average_of(args.preview), args.models / "vae_approx" / PREVIEW, {}, torch.float16)
 

@@ -10,12 +10,24 @@ from torch import nn
 
 from ldm_patched.ldm.unet import UNet
 from ldm_patched.ldm.vae import AutoencoderKL
-from ldm_patched.modules.sd import load_checkpoint
+from ldm_patched.modules.sd import load_checkpoint, load_refiner
+from modules.files import ModelFiles
+from modules.plan import ModelFacts
 from training.latents import whiten, whitening
 from training.loop import Run, Schedule
-from training.pack import BASE, LATENT_SCALE, METADATA, base, fold_whitening, save
+from training.pack import (
+    BASE,
+    LATENT_SCALE,
+    METADATA,
+    REFINER as REFINER_FILE,
+    REFINER_METADATA,
+    base,
+    fold_whitening,
+    refiner,
+    save,
+)
 from training.text import Family
-from training.unet import PARAMS
+from training.unet import PARAMS, REFINER
 from training.vae import LATENT_NOISE, Trainee
 
 
@@ -66,6 +78,15 @@ def test_a_packed_family_loads_as_an_sdxl_checkpoint(runs: Path, tmp_path: Path)
     assert checkpoint.prediction == "v"
     assert checkpoint.unet.params == PARAMS
     assert (tmp_path / BASE).stat().st_size < 26_000_000
+
+
+def test_a_packed_refiner_is_one_for_the_family(tmp_path: Path) -> None:
+    torch.save({"average": UNet(REFINER).state_dict()}, tmp_path / "refiner.pt")
+    save(refiner(tmp_path / "refiner.pt"), tmp_path / REFINER_FILE, REFINER_METADATA, torch.float16)
+    loaded = load_refiner(tmp_path / REFINER_FILE)
+    assert (loaded.kind, loaded.prediction, loaded.unet.params) == ("sdxl_refiner", "v", REFINER)
+    assert ModelFiles([tmp_path]).facts(REFINER_FILE) == ModelFacts(256, "sdxl-refiner", 128)
+    assert (tmp_path / REFINER_FILE).stat().st_size < 11_000_000
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldm_patched.ldm.unet import UNet
+from ldm_patched.modules.conditioning import NUMBER_WIDTH, SIZE_NUMBERS
 from ldm_patched.modules.model_sampling import scaled_linear_sigmas
 from ldm_patched.modules.schedulers import choose_model_sampling
+from training.batches import Batches, Bucket, Diet, Levels, RefinerBatches, Texts, embed_numbers, predict
 from training.latents import things
-from training.unet import INNER, PARAMS, Batches, Bucket, Diet, Levels, Texts, grow, initialise, predict
+from training.text import LARGE, PROJECTION, SMALL
+from training.unet import INNER, PARAMS, REFINER, grow, initialise, shrink
 from training.world import Scene, Thing
 
 CAPTIONS = ["everything", "something", "else"]
@@ -147,3 +150,33 @@ def test_a_grown_network_sees_a_doubled_picture_as_the_inner_one_saw_the_picture
         return float((got - want).square().mean() / want.square().mean())
 
     assert error(coarse) < 0.5 * error(coarse.flip(0))
+
+
+def test_a_refiner_begins_as_the_outer_levels_of_the_base() -> None:
+    base, refiner = UNet(PARAMS).eval(), UNet(REFINER).eval()
+    weights = base.state_dict()
+    weights["label_emb.0.0.weight"][:, -2 * NUMBER_WIDTH :] = 0  # the target's size, which a refiner is not told
+    shrink(refiner, weights)
+    x, time = torch.randn(2, 4, 8, 8), torch.tensor([300.0, 20.0])
+    text = torch.randn(2, 77, LARGE.width)
+    pooled, sizes = torch.randn(2, PROJECTION), torch.randn(2, SIZE_NUMBERS * NUMBER_WIDTH)
+    told = torch.cat([pooled, sizes[:, :-NUMBER_WIDTH]], dim=1)  # the last of these five is a score: nothing yet
+    both = torch.cat([torch.zeros(2, 77, SMALL.width), text], dim=2)
+    seen: dict[UNet, Tensor] = {}
+    with torch.no_grad():
+        for unet, vector, hidden in ((base, torch.cat([pooled, sizes], dim=1), both), (refiner, told, text)):
+            block = unet.get_submodule("input_blocks.5.1")
+            handle = block.register_forward_hook(lambda _, __, out, unet=unet: seen.update({unet: out}))
+            unet(x, unet.project_time(time, vector), [unet.project_text(hidden)])
+            handle.remove()
+    assert float(seen[base].std()) > 0.1
+    torch.testing.assert_close(seen[refiner], seen[base])
+
+
+def test_a_refiner_is_told_a_score_that_depends_on_whether_there_is_a_text() -> None:
+    bucket = Bucket(np.zeros((8, 4, 8, 8), np.float16), np.zeros((8, 8, 8), np.uint8), [CAPTIONS] * 8, ["neon"] * 8)
+    made = RefinerBatches([bucket], TEXTS, 8 * 64, seed=3)
+    vector, hidden = made.told(["everything", ""] * 300, torch.Size((600, 4, 8, 8)))
+    assert vector.shape == (600, REFINER.adm_channels) and hidden.shape == (600, 77, REFINER.context_dim)
+    good = (vector[:, -NUMBER_WIDTH:] == embed_numbers([[RefinerBatches.GOOD]])).all(dim=1).float()
+    assert 0.7 < float(good[0::2].mean()) < 0.9 and 0.1 < float(good[1::2].mean()) < 0.3
