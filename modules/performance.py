@@ -66,7 +66,7 @@ MODES: Mapping[str, PerformanceSpec] = MappingProxyType(
             overrides=MappingProxyType(
                 {**_FEW_STEPS, "advanced.sampler_name": "dpmpp_sde_gpu", "advanced.scheduler_name": "karras"}
             ),
-            lora=ModeLora(("sdxl_hyper_sd_4step_lora.safetensors", "pinhole-mini-hyper-sd-lora.safetensors"), 0.8),
+            lora=ModeLora(("sdxl_hyper_sd_4step_lora.safetensors", "pinhole-mini-lightning-lora.safetensors"), 0.8),
         ),
     }
 )
