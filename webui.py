@@ -26,11 +26,13 @@ from modules.api.guard import is_loopback
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
+from modules.choices import NO_MODEL
 from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.flags import address_of
 from modules.history import History, Keeper
 from modules.model_cards import Catalogue
+from modules.model_fit import refiner_problem
 from modules.own_presets import OwnPresets
 from modules.parameters import (
     GenerationParameters,
@@ -152,20 +154,29 @@ class Handlers:
         if self._owns(request, task_id):
             self.worker.skip(task_id)
 
-    def model_chosen(self, name: str) -> tuple[Update, Update]:
-        """The aspect ratios in the pixels of this model, and what is wrong with the model, if anything."""
+    def model_chosen(self, name: str, refiner: str) -> tuple[Update, Update, Update]:
+        """The aspect ratios in the pixels of this model, what is wrong with it, if anything, and a refiner for it.
+
+        A refiner that came with another model is put away in words if it cannot go on with pictures of this one.
+        """
         notes: tuple[str, ...] = ()
+        put_away = gr.skip()
         try:
             check_base_model(name, self.library.checkpoints.facts(name))
         except ModelFileError as error:
             notes = (str(error),)
-        return gr.update(choices=choices_of(leaf(RATIOS), self.wording(name))), note_update(notes)
+        else:
+            second, base = (self.catalogue.card("checkpoints", each) for each in (refiner, name))
+            if refiner != NO_MODEL and (problem := refiner_problem(refiner, second, name, base)):
+                notes = (f"No refiner is used: {problem}",)
+                put_away = gr.update(value=NO_MODEL)
+        return gr.update(choices=choices_of(leaf(RATIOS), self.wording(name))), note_update(notes), put_away
 
-    def model_recalled(self, name: str) -> tuple[Update, Update]:
+    def model_recalled(self, name: str, refiner: str) -> tuple[Update, Update, Update]:
         """As ``model_chosen``, for a model that the browser remembered; what is said at the start stays in place."""
         if name == self.presets.start().parameters.base_model:
-            return gr.skip(), gr.skip()
-        return self.model_chosen(name)
+            return gr.skip(), gr.skip(), gr.skip()
+        return self.model_chosen(name, refiner)
 
     def mode_chosen(self, name: str) -> list[Update]:
         """Locks exactly the controls over which the performance mode decides, and says so under each of them."""
@@ -267,8 +278,9 @@ def _wire_form(
     start: StartingPoint,
 ) -> None:
     """The model's sizes, the mode's locks, the seed's switch, and what follows from the values a page starts with."""
-    model, ratios, styles = panel.get("base_model"), panel.get(RATIOS), panel.get("style_selections")
-    model.input(handlers.model_chosen, model, [ratios, note], **EVENT)
+    model, refiner = panel.get("base_model"), panel.get("refiner_model")
+    ratios, styles = panel.get(RATIOS), panel.get("style_selections")
+    model.input(handlers.model_chosen, [model, refiner], [ratios, note, refiner], **EVENT)
     mode = panel.get("performance_selection")
     locked = [panel.get(path) for path in settings_tab.locked_paths()]
     mode.change(handlers.mode_chosen, mode, locked, **EVENT)
@@ -279,7 +291,7 @@ def _wire_form(
     recalled = tab.presets.wire(page, panel, note, handlers.presets, start, EVENT)
     # The form that was remembered may ask for another mode, and for another model, whose sizes differ.
     recalled.then(handlers.mode_chosen, mode, locked, **EVENT)
-    recalled.then(handlers.model_recalled, model, [ratios, note], **EVENT)
+    recalled.then(handlers.model_recalled, [model, refiner], [ratios, note, refiner], **EVENT)
     recalled.then(partial(styles_tab.sorted_anew, handlers.settings.styles, ""), styles, styles, **EVENT)
 
 

@@ -18,12 +18,14 @@ from modules.api.front import OWNER_COOKIE
 from modules.api.routes import assets_address, head, router
 from modules.api.server import application
 from modules.async_worker import AsyncWorker
+from modules.choices import NO_MODEL
 from modules.files import ModelLibrary
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters, leaves, parameters_to_ctrls
 from modules.presets import MINI_PRESET
 from modules.settings import Settings
 from modules.ui.models_tab import files_listed
 from modules.ui.theme import theme
+from tests.ldm_patched.tiny import TINY_REFINER_ALONE, TINY_SD15, TINY_SDXL, write
 from tests.modules.conftest import SDXL_NAMES, open_worker, safetensors, settings, worker
 
 __all__ = ["open_worker", "settings", "worker"]  # fixtures
@@ -204,10 +206,22 @@ def test_a_page_that_was_built_with_another_start_is_brought_up_to_date(handlers
 
 def test_sizes_are_those_of_the_model(handlers: webui.Handlers) -> None:
     safetensors(handlers.settings.models.checkpoints[0] / "full.safetensors", SDXL_NAMES)
-    ratios, note = handlers.model_chosen("full.safetensors")
-    assert ("1152×896 (9:7)", "1152*896") in ratios["choices"] and note["value"] == ""
-    ratios, note = handlers.model_chosen("gone.safetensors")
+    ratios, note, refiner = handlers.model_chosen("full.safetensors", NO_MODEL)
+    assert ("1152×896 (9:7)", "1152*896") in ratios["choices"] and note["value"] == "" and "value" not in refiner
+    ratios, note, _ = handlers.model_chosen("gone.safetensors", NO_MODEL)
     assert "gone.safetensors is not in" in note["value"]
+
+
+def test_a_refiner_stays_as_long_as_it_goes_with_the_model(handlers: webui.Handlers) -> None:
+    folder = handlers.settings.models.checkpoints[0]
+    write(folder / "refiner.safetensors", TINY_REFINER_ALONE)
+    write(folder / "small.safetensors", TINY_SDXL)
+    write(folder / "sd15.safetensors", TINY_SD15)
+    _, note, refiner = handlers.model_chosen("small.safetensors", "refiner.safetensors")
+    assert note["value"] == "" and "value" not in refiner
+    _, note, refiner = handlers.model_chosen("sd15.safetensors", "refiner.safetensors")
+    assert "No refiner is used: sd15.safetensors is an SD 1.5 model" in note["value"]
+    assert refiner["value"] == NO_MODEL
 
 
 @pytest.fixture
