@@ -11,6 +11,7 @@ from ldm_patched.modules.autoencoder import VAE
 from ldm_patched.modules.bridge import INTERPOSER_FILE, load_interposer
 from ldm_patched.modules.conditioning import NUMBER_WIDTH, REFINER_NUMBERS
 from ldm_patched.modules.deltas import Patch
+from ldm_patched.modules.devices import give_back_memory
 from ldm_patched.modules.lora import LoraSpec, read_lora
 from ldm_patched.modules.memory import AUTOMATIC, Policy
 from ldm_patched.modules.parts import FileIdentity
@@ -210,6 +211,8 @@ class Loader:
             self._loras = None
         if refiner is None:
             self._refiner_loras = None
+        if old is not None and checkpoint is None:
+            give_back_memory()
         checkpoint = checkpoint or self._checkpoint(sources.checkpoint, spec)
         if sources.refiner == sources.checkpoint:
             refiner = _itself(checkpoint)
