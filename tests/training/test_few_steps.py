@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ldm_patched.k_diffusion.sampling import sample_euler
 from ldm_patched.modules.lora import read_lora
@@ -15,7 +15,8 @@ from ldm_patched.modules.patches import Patcher
 from ldm_patched.modules.schedulers import calculate_sigmas, choose_model_sampling
 from ldm_patched.modules.sd import load_checkpoint
 from tests.ldm_patched.tiny import TINY_SDXL, write
-from training.few_steps import Factors, Lessons, published
+from training.few_steps import Lessons
+from training.lora import Student
 from training.trajectories import STEPS, draw, levels
 
 
@@ -53,19 +54,19 @@ def test_the_places_of_a_mode_are_the_noise_levels_of_its_steps() -> None:
 
 
 def test_the_engine_makes_of_the_file_what_was_trained(tmp_path: Path) -> None:
-    unet = load_checkpoint(write(tmp_path / "tiny.safetensors", TINY_SDXL)).unet.float().requires_grad_(False)
+    unet = load_checkpoint(write(tmp_path / "tiny.safetensors", TINY_SDXL)).unet.float()
     torch.manual_seed(0)
-    factors = Factors(unet, rank=4)
+    student = Student(unet, rank=4)
     with torch.no_grad():
-        for up in factors.up.values():
+        for up in student.factors.up.values():
             up.normal_(std=0.05)
-    save_file(published(unet, factors), tmp_path / "lora.safetensors", {})
+    student.write(tmp_path / "lora.safetensors", "a LoRA")
     other = load_checkpoint(tmp_path / "tiny.safetensors")
     patcher = Patcher.of(other)
     patch = read_lora(tmp_path / "lora.safetensors", patcher.names)
     assert patch.unmatched == ()
     patcher.apply([(patch, 1.0)])
-    trained = factors.applied_to(unet)
+    trained = student.factors.applied_to(unet)
     for name, weight in other.unet.state_dict().items():
         assert torch.allclose(weight.float(), trained[name].detach(), atol=0.02, rtol=0.02), name
         if weight.ndim >= 2:
