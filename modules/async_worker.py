@@ -20,7 +20,9 @@ from modules.engine_process import Factory, in_words, load_pipeline
 from modules.engines import Engine, LocalEngine
 from modules.events import Event, FinalState, Finish, PictureRecord, Preview, Results, TaskState
 from modules.files import ModelFiles
+from modules.line import REPLACED, Line, asked_for
 from modules.locks import Alive, is_alive
+from modules.outlook import Outlook, Place
 from modules.outputs import day_folder, new_task_id
 from modules.parameters import GenerationParameters
 from modules.prompt_sources import prompt_sources
@@ -66,6 +68,8 @@ class AsyncWorker:
         self._queue_changed = Condition(RLock())
         self._live: dict[str, Live] = {}
         self._unsettled: list[tuple[str, FinalState, str]] = []
+        self._line = Line(store, self.home)
+        self._outlook = Outlook(self._line, models, len(self._engines))
         self._closing = False
         self._threads: list[Thread] = []
         if kind == "app":
@@ -111,16 +115,51 @@ class AsyncWorker:
         A random seed is drawn now, so that the task is repeatable. ``folder`` is where the pictures go, by default the
         day's folder of the outputs. Raises ``StoreError``.
         """
-        task_id = new_task_id(datetime.now())
-        parameters = parameters.with_seed()
+        task_id, random_seed = new_task_id(datetime.now()), parameters.image_seed < 0
+        told = parameters.with_seed().to_json()
+        folder = folder or day_folder(self._outputs, task_id)
         with self._queue_changed:
-            self._store.add_task(
-                task_id, owner, self.home, parameters.to_json(), folder or day_folder(self._outputs, task_id)
-            )
-            self._live[task_id] = Live(TaskChannel("Waiting for the engine"))
+            self._store.add_task(task_id, owner, self.home, told, folder, random_seed)
+            self._welcome(task_id)
+        return task_id
+
+    def replace(self, task_id: str, parameters: GenerationParameters, owner: str) -> str:
+        """Queues a task in the place of a waiting one of its owner, or at the end if that one does not wait any more.
+
+        Returns the new one's id. Raises ``StoreError``.
+        """
+        new_id, random_seed = new_task_id(datetime.now()), parameters.image_seed < 0
+        told = parameters.with_seed().to_json()
+        folder = day_folder(self._outputs, new_id)
+        with self._queue_changed:
+            if not self._line.replace(owner, task_id, new_id, told, folder, random_seed):
+                return self.submit(parameters, owner)
+            live = self._live.pop(task_id, None)
+            if live is not None:
+                live.channel.end(self._stored_finish(task_id, "stopped", REPLACED))
+            self._welcome(new_id)
+        return new_id
+
+    def shift(self, task_id: str, owner: str, places: int) -> bool:
+        """Moves a waiting task among its owner's, negative places towards the head; False if it does not wait."""
+        moved = self._line.shift(owner, task_id, places)
+        self._refresh_waiting()
+        return moved
+
+    def hold(self, task_id: str, owner: str, held: bool) -> bool:
+        """Lets a waiting task of an owner wait until it is released, or releases it; False if it does not wait."""
+        with self._queue_changed:
+            changed = self._line.hold(owner, task_id, held)
             self._queue_changed.notify_all()
         self._refresh_waiting()
-        return task_id
+        return changed
+
+    def duplicate(self, task_id: str, owner: str) -> str | None:
+        """Queues an unfinished or finished task of an owner once more, with a new seed unless it was chosen."""
+        task = self._store.task(task_id)
+        if task is None or task.owner != owner:
+            return None
+        return self.submit(asked_for(task), owner)
 
     def stop(self, task_id: str) -> None:
         """Ends a task, within a step if it is being done; what it has made stays.
@@ -193,17 +232,19 @@ class AsyncWorker:
         return next(filter(None, answers), None)
 
     def running(self, owner: str) -> str | None:
-        """The newest unfinished task of an owner: what a page that was refreshed comes back to."""
-        return self._store.newest_unfinished(self.home, owner)
+        """The task of an owner that is running or next: what a page that was refreshed comes back to."""
+        return self._store.foremost(self.home, owner)
 
     def waiting(self, owner: str | None = None) -> list[TaskRecord]:
         """The waiting tasks in their order, all or one owner's."""
         return self._store.waiting(self.home, owner)
 
-    def move(self, task_id: str, before: str | None) -> None:
-        """Moves a waiting task in front of another one, or to the end."""
-        self._store.move(task_id, before)
-        self._refresh_waiting()
+    def places(self, owner: str) -> list[Place]:
+        """The unfinished tasks of an owner and how they stand: what is running, then what waits in its order."""
+        tasks = self._line.all()
+        with self._queue_changed:
+            states = {each.id: live.channel.state for each in tasks if (live := self._live.get(each.id)) is not None}
+        return self._outlook.places(tasks, owner, states)
 
     def task(self, task_id: str) -> TaskRecord | None:
         """The task of this id, in whatever state."""
@@ -220,6 +261,12 @@ class AsyncWorker:
     def made_with(self, owner: str, role: ModelRole, model: str, limit: int = 4) -> tuple[PictureRecord, ...]:
         """The newest pictures of an owner in which a model file played this role, newest first."""
         return self._store.made_with(owner, role, model, limit)
+
+    def _welcome(self, task_id: str) -> None:
+        """A task was put into the queue; the caller holds the condition."""
+        self._live[task_id] = Live(TaskChannel("Waiting for the engine"))
+        self._queue_changed.notify_all()
+        self._refresh_waiting()
 
     def _adopt(self) -> None:
         dead = self._store.adopt(self.home, lambda home: is_alive(self._homes, home), _is_command)
@@ -275,6 +322,7 @@ class AsyncWorker:
         except StoreError as error:
             log.error("%s", error)
             self._unsettled.append((task.id, state, message))
+        self._outlook.forget()
         with self._queue_changed:
             self._live.pop(task.id, None)
             live.channel.end(self._stored_finish(task.id, state, message))
@@ -300,12 +348,16 @@ class AsyncWorker:
         """Tells those who wait how many tasks are before theirs."""
         with self._queue_changed, suppress(StoreError):
             busy = sum(live.engine is not None for live in self._live.values())
-            for before, task in enumerate(self._store.waiting(self.home), busy):
+            held = 0
+            for place, task in enumerate(self._store.waiting(self.home), busy):
                 live = self._live.get(task.id)
                 if live is None:  # taken over from an earlier run of the application
                     live = self._live[task.id] = Live(TaskChannel("", self._store.pictures(task.id)))
+                before = place - held
+                held += task.held
                 others = "1 task is" if before == 1 else f"{before} tasks are"
-                live.channel.tell(0, "Waiting for the engine" if not before else f"Waiting: {others} before this one")
+                text = f"Waiting: {others} before this one" if before else "Waiting for the engine"
+                live.channel.tell(0, "Held until you release it" if task.held else text)
 
 
 def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = load_pipeline) -> AsyncWorker:

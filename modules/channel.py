@@ -64,6 +64,12 @@ class TaskChannel:
         """The sentence that stands at present, or nothing."""
         return self._preview.note
 
+    @property
+    def state(self) -> tuple[Preview, tuple[PictureRecord, ...]]:
+        """How the task stands, with the newest image of the picture that is being made, and its finished pictures."""
+        with self._changed:
+            return replace(self._preview, image=self._image), self._pictures
+
     def follow(self, poll: float | None = None) -> Iterator[Event]:
         """The present state, then each change until the task ends.
 

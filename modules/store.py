@@ -36,7 +36,10 @@ class StoreError(ValueError):
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task as it is stored. ``created`` in seconds since 1970."""
+    """A task as it is stored. ``created`` in seconds since 1970.
+
+    ``held``: its owner lets it wait; ``random_seed``: its seed was drawn, not chosen.
+    """
 
     id: str
     owner: str
@@ -49,6 +52,8 @@ class TaskRecord:
     engine_deaths: int
     app_deaths: int
     texts: str
+    held: bool
+    random_seed: bool
 
 
 class Store:
@@ -77,25 +82,28 @@ class Store:
         with self._lock:
             self._connection.close()
 
-    def add_task(self, task_id: str, owner: str, home: str, parameters: str, folder: Path) -> TaskRecord:
+    def add_task(
+        self, task_id: str, owner: str, home: str, parameters: str, folder: Path, random_seed: bool = False
+    ) -> TaskRecord:
         """Puts a task at the end of the queue."""
         with self.transaction("take the task") as database:
             row = database.execute(
-                "INSERT INTO tasks (id, owner, home, parameters, folder, state, position, created) VALUES (?, ?, ?, ?,"
-                " ?, 'waiting', (SELECT coalesce(max(position), 0) + 1 FROM tasks), ?) RETURNING *",
-                (task_id, owner, home, parameters, str(folder), time.time()),
+                "INSERT INTO tasks (id, owner, home, parameters, folder, state, position, created, random_seed)"
+                " VALUES (?, ?, ?, ?, ?, 'waiting', (SELECT coalesce(max(position), 0) + 1 FROM tasks), ?, ?)"
+                " RETURNING *",
+                (task_id, owner, home, parameters, str(folder), time.time(), random_seed),
             ).fetchone()
-        return _task(row)
+        return task_of(row)
 
     def claim(self, home: str) -> TaskRecord | None:
-        """Takes the first waiting task of ``home``, which is running from now on; None if nothing waits."""
+        """Takes the first waiting task of ``home`` that is not held; it is running from now on."""
         with self.transaction("hand out a task") as database:
             row = database.execute(
-                "UPDATE tasks SET state = 'running' WHERE state = 'waiting' AND id = (SELECT id FROM tasks WHERE"
-                " state = 'waiting' AND home = ? ORDER BY position LIMIT 1) RETURNING *",
-                (home,),
+                "UPDATE tasks SET state = 'running', began = ? WHERE state = 'waiting' AND id = (SELECT id FROM tasks"
+                " WHERE state = 'waiting' AND home = ? AND NOT held ORDER BY position LIMIT 1) RETURNING *",
+                (time.time(), home),
             ).fetchone()
-        return None if row is None else _task(row)
+        return None if row is None else task_of(row)
 
     def finish(self, task_id: str, state: FinalState, message: str = "") -> None:
         """Ends a running task."""
@@ -121,8 +129,8 @@ class Store:
         """
         with self.transaction("take the task") as database:
             changed = database.execute(
-                "UPDATE tasks SET state = 'waiting', home = ?, message = '', finished = NULL, engine_deaths = 0,"
-                " app_deaths = 0, position = (SELECT max(position) + 1 FROM tasks), texts ="
+                "UPDATE tasks SET state = 'waiting', held = 0, home = ?, message = '', finished = NULL,"
+                " engine_deaths = 0, app_deaths = 0, position = (SELECT max(position) + 1 FROM tasks), texts ="
                 " CASE WHEN EXISTS (SELECT 1 FROM pictures WHERE task_id = tasks.id) THEN texts ELSE '' END"
                 f" WHERE id = ? AND state IN ({', '.join('?' * len(states))})",
                 (home, task_id, *states),
@@ -137,17 +145,6 @@ class Store:
                 " WHERE id = ? AND state = 'running'",
                 (task_id,),
             )
-
-    def move(self, task_id: str, before: str | None) -> None:
-        """Moves a waiting task in front of another waiting one, or to the end."""
-        with self.transaction("move the task") as database:
-            rows = database.execute("SELECT id FROM tasks WHERE state = 'waiting' ORDER BY position").fetchall()
-            order = [row["id"] for row in rows if row["id"] != task_id]
-            if len(order) == len(rows):
-                return
-            order.insert(order.index(before) if before in order else len(order), task_id)
-            positions = [(float(position), each) for position, each in enumerate(order, 1)]
-            database.executemany("UPDATE tasks SET position = ? WHERE id = ?", positions)
 
     def adopt(self, home: str, alive: Callable[[str], bool], orphan: Callable[[str], bool]) -> list[str]:
         """Takes over the unfinished tasks of homes that are no more; returns those homes.
@@ -192,7 +189,7 @@ class Store:
         """The task of this id."""
         with self.transaction("be read", "DEFERRED") as database:
             row = database.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
-        return None if row is None else _task(row)
+        return None if row is None else task_of(row)
 
     def waiting(self, home: str, owner: str | None = None) -> list[TaskRecord]:
         """The waiting tasks of a home in their order, all or one owner's."""
@@ -202,14 +199,14 @@ class Store:
                 " ORDER BY position",
                 (home, owner, owner),
             ).fetchall()
-        return [_task(row) for row in rows]
+        return [task_of(row) for row in rows]
 
-    def newest_unfinished(self, home: str, owner: str) -> str | None:
-        """The newest task of an owner that is waiting or running."""
+    def foremost(self, home: str, owner: str) -> str | None:
+        """The task of an owner that is running, or else the one that will be next."""
         with self.transaction("be read", "DEFERRED") as database:
             row = database.execute(
-                "SELECT id FROM tasks WHERE home = ? AND owner = ? AND state IN ('waiting', 'running')"
-                " ORDER BY created DESC LIMIT 1",
+                "SELECT id FROM tasks WHERE home = ? AND owner = ? AND state IN ('waiting', 'running') AND NOT held"
+                " ORDER BY state = 'running' DESC, position LIMIT 1",
                 (home, owner),
             ).fetchone()
         return None if row is None else str(row["id"])
@@ -327,9 +324,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _task(row: Mapping[str, Any]) -> TaskRecord:
+def task_of(row: Mapping[str, Any]) -> TaskRecord:
+    """The task in a row of the table."""
     names = ("id", "owner", "home", "parameters", "state", "message", "created", "engine_deaths", "app_deaths", "texts")
-    return TaskRecord(folder=Path(row["folder"]), **{name: row[name] for name in names})
+    values = {name: row[name] for name in names}
+    return TaskRecord(
+        folder=Path(row["folder"]), held=bool(row["held"]), random_seed=bool(row["random_seed"]), **values
+    )
 
 
 def _picture(row: Mapping[str, Any]) -> PictureRecord:

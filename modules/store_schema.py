@@ -60,11 +60,18 @@ SELECT pictures.id, tasks.owner, pictures.created, coalesce(json_extract(facts, 
         json_extract(facts, '$.job.loras'), seed)))
 FROM pictures JOIN tasks ON tasks.id = task_id WHERE path IS NOT NULL
 """
+# held: its owner lets it wait; random_seed: the seed was not the user's; began: when it was last handed out.
+QUEUE = """
+ALTER TABLE tasks ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN random_seed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN began REAL
+"""
 # Each brings the store from the version that is its index to the next one.
 STEPS = (
     SCHEMA,
     "ALTER TABLE tasks ADD COLUMN texts TEXT NOT NULL DEFAULT ''",  # JSON: what was drawn when the task was planned
     HISTORY + HISTORY_ROWS,
+    QUEUE,
 )
 SCHEMA_VERSION = len(STEPS)
 

@@ -21,7 +21,10 @@ PROJECT = (*APP, "training/", "benchmarks/", "tests/")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("entry.py",),
     ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py", "modules/encode.py", "modules/download.py"),
-    ("modules/async_worker.py", "modules/task_run.py", "modules/engines.py", "modules/store.py", "modules/history.py"),
+    (
+        "modules/async_worker.py", "modules/task_run.py", "modules/engines.py", "modules/store.py", "modules/line.py",
+        "modules/outlook.py", "modules/history.py",
+    ),
     (
         "modules/pipeline.py", "modules/prepare.py", "modules/run.py", "modules/loaded.py", "modules/previews.py",
         "modules/engine_process.py",

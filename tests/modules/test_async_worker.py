@@ -178,13 +178,55 @@ def test_an_engine_that_hangs_is_ended_by_a_second_stop(worker: AsyncWorker, mon
     assert_complete(end_of(worker, worker.submit(task())), task())
 
 
+def test_people_hold_replace_and_duplicate_what_waits(worker: AsyncWorker) -> None:
+    first = worker.submit(task("pace=0.2", pictures=1), "you")
+    until(worker.follow(first), at_picture(1))
+    a, b = (worker.submit(task(pictures=1, image_seed=seed), "me") for seed in (-1, 5))
+    assert worker.hold(a, "me", held=True) and not worker.hold(b, "you", held=True)
+    assert next(iter(worker.follow(a))) == Preview(0, "Held until you release it")
+    assert next(iter(worker.follow(b))) == Preview(0, "Waiting: 1 task is before this one")
+    copies = [worker.duplicate(each, "me") for each in (a, b)]
+    assert worker.duplicate(a, "you") is None and worker.duplicate("missing", "me") is None
+    places = worker.places("me")
+    assert [place.task.id for place in places] == [a, b, *copies]
+    seeds = [place.parameters.image_seed for place in places]
+    assert seeds[1] == seeds[3] == 5 and seeds[0] != seeds[2], "a seed that was drawn is drawn anew"
+    assert [place.task.random_seed for place in places] == [True, False, True, False]
+    new = worker.replace(b, task("pace=0 edited", pictures=1), "me")
+    assert end_of(worker, b) == Finish((), "stopped", "It was queued again with other settings.")
+    assert [place.parameters.prompt for place in worker.places("me")] == [
+        "pace=0.002",
+        "pace=0 edited",
+        *["pace=0.002"] * 2,
+    ]
+    worker.stop(first)
+    assert end_of(worker, new).state == "done"
+    assert end_of(worker, str(copies[1])).state == "done" and [each.id for each in worker.waiting("me")] == [a]
+    late = worker.replace(new, task(pictures=1), "me")
+    assert late != new and end_of(worker, late).state == "done", "what has begun is not replaced"
+
+
+def test_when_tasks_will_be_done_is_learned_from_those_that_were(worker: AsyncWorker) -> None:
+    def asked(pictures: int = 1) -> str:
+        return worker.submit(task("pace=0.05", pictures=pictures), "me")
+
+    end_of(worker, asked())
+    running = worker.submit(task("pace=0.5", pictures=1), "you")
+    until(worker.follow(running), at_picture(1))
+    asked(4)
+    (place,) = worker.places("me")
+    assert place.lasting is not None and place.ready_in is not None
+    assert 4 * 0.5 < place.lasting < 4 * PATIENCE and place.ready_in > place.lasting
+    worker.stop(running)
+
+
 def test_a_waiting_task_can_be_stopped_moved_and_seen(worker: AsyncWorker) -> None:
     first = worker.submit(task("pace=0.2", pictures=1))
     until(worker.follow(first), at_picture(1))
     a, b, c = (worker.submit(task(pictures=1), "me") for _ in range(3))
     assert [each.id for each in worker.waiting("me")] == [a, b, c]
     assert next(iter(worker.follow(b))) == Preview(0, "Waiting: 2 tasks are before this one")
-    worker.move(c, a)
+    assert worker.shift(c, "me", -2) and not worker.shift(c, "you", 1)
     worker.stop(b)
     assert end_of(worker, b) == Finish((), "stopped", "Stopped before it began.")
     assert [each.id for each in worker.waiting()] == [c, a]

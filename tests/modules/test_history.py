@@ -205,7 +205,10 @@ def test_pictures_of_an_earlier_version_are_in_the_history(outputs: Path, tmp_pa
     identity = make(old, outputs, "an old Fox")
     old.close()
     with sqlite3.connect(tmp_path / "old.sqlite3") as database:
-        database.executescript("DROP TABLE history; PRAGMA user_version = 2;")
+        database.executescript(
+            "DROP TABLE history; PRAGMA user_version = 2; ALTER TABLE tasks DROP COLUMN held;"
+            "ALTER TABLE tasks DROP COLUMN random_seed; ALTER TABLE tasks DROP COLUMN began;"
+        )
     database.close()
     history = History(Store(tmp_path / "old.sqlite3"))
     assert found(history, Query("old fox")) == ["an old Fox"] and len(history.files("me", [identity])) == 1

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from modules.events import PictureRecord
+from modules.line import Line
 from modules.locks import Alive, is_alive
 from modules.store import PLAYED, Store, StoreError, picture_id
-from modules.store_schema import SCHEMA
+from modules.store_schema import HISTORY, SCHEMA, STEPS
 
 CLAIMER = """
 import sys
@@ -29,6 +30,7 @@ while (task := store.claim("home")) is not None:
 HOLDER = """
 import sys, time
 from pathlib import Path
+from modules.line import Line
 from modules.locks import Alive
 alive = Alive(Path(sys.argv[1]), "holder")
 print("held", flush=True)
@@ -55,17 +57,21 @@ def order(store: Store) -> list[str]:
     return [task.id for task in store.waiting("home")]
 
 
-def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
     path = tmp_path / "pinhole.sqlite3"
     with sqlite3.connect(path) as old:
-        old.executescript(f"{SCHEMA}; PRAGMA user_version = 1;")
+        tables = (SCHEMA, STEPS[1], HISTORY)[:version]
+        old.executescript(f"{';'.join(tables)}; PRAGMA user_version = {version};")
         row = "('a', 'me', 'home', '{}', '/pictures', 'waiting', 1, 1)"
         old.execute(f"INSERT INTO tasks (id, owner, home, parameters, folder, state, position, created) VALUES {row}")
     old.close()
     for _ in range(2):
         store = Store(path)
         task = store.task("a")
-        assert task is not None and task.texts == ""
+        assert task is not None and (task.texts, task.held, task.random_seed) == ("", False, False)
+        assert Line(store, "home").hold("me", "a", held=True) and store.claim("home") is None
+        assert Line(store, "home").hold("me", "a", held=False)
         store.close()
 
 
@@ -84,7 +90,7 @@ def test_what_was_drawn_stays_with_the_task_unless_nothing_came_of_it(store: Sto
 
 def test_a_task_s_life(store: Store) -> None:
     add(store, "a", "b")
-    assert store.newest_unfinished("home", "me") == "b"
+    assert store.foremost("home", "me") == "a"
     task = store.claim("home")
     assert task is not None and (task.id, task.state, task.folder) == ("a", "running", Path("/pictures"))
     assert store.add_picture(picture("a", 1)) and store.add_picture(picture("a", 0))
@@ -106,13 +112,8 @@ def test_a_picture_is_recorded_once(store: Store) -> None:
     assert len(store.pictures("a")) == 1 and store.settled("a") == {0, 2}
 
 
-def test_waiting_tasks_are_moved_and_cancelled(store: Store) -> None:
+def test_waiting_tasks_are_cancelled_and_queued_again(store: Store) -> None:
     add(store, "a", "b", "c")
-    store.move("c", "a")
-    assert order(store) == ["c", "a", "b"]
-    store.move("c", None)
-    store.move("missing", "a")
-    assert order(store) == ["a", "b", "c"]
     assert store.cancel("b", "no") and not store.cancel("b", "no")
     add(store, "d")
     assert order(store) == ["a", "c", "d"]
@@ -125,11 +126,10 @@ def test_waiting_tasks_are_moved_and_cancelled(store: Store) -> None:
 
 
 def test_tasks_of_the_dead_are_taken_over(store: Store) -> None:
-    add(store, "waiting", "running", home="dead")
+    add(store, "running", "waiting", home="dead")
     add(store, "theirs", home="living")
     add(store, "mine")
     add(store, "forgotten", home="command-1")
-    store.move("running", "waiting")
     assert store.claim("dead") is not None
     dead = store.adopt("home", lambda home: home == "living", lambda home: home.startswith("command"))
     assert sorted(dead) == ["command-1", "dead"]
