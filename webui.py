@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,7 +20,7 @@ from typing import Any
 
 import gradio as gr
 
-from modules.api import download_routes, history_routes
+from modules.api import download_routes, history_routes, queue_routes
 from modules.api.front import owner_of
 from modules.api.guard import is_loopback
 from modules.api.routes import assets_address, head, router
@@ -53,6 +53,7 @@ from modules.ui.metadata_tab import MetadataTab
 from modules.ui.model_notes import file_lists
 from modules.ui.panel import Panel
 from modules.ui.preset_bar import PresetDesk
+from modules.ui.queue_panel import QueueDesk
 from modules.ui.theme import theme
 from modules.ui.view import View, refused
 
@@ -98,15 +99,19 @@ class Handlers:
         The task lives on when the listener goes away. What cannot be is answered in words, and no task comes about.
         """
         try:
-            parameters = parameters_from_ctrls(args)
-            facts = self.library.checkpoints.facts(parameters.base_model)
-            check_base_model(parameters.base_model, facts)
-            mode_loras(parameters, facts, prompt_sources(self.settings))
-            task_id = self.worker.submit(parameters, owner_of(request.cookies))
+            task_id = self.worker.submit(self.checked(args), owner_of(request.cookies))
         except ValueError as error:
             yield gr.update(value=refused(with_labels(str(error))))
         else:
             yield from self.show(task_id)
+
+    def checked(self, args: Sequence[Any]) -> GenerationParameters:
+        """The parameters of the ctrls, if something can be made of them; raises ``ValueError`` with a sentence."""
+        parameters = parameters_from_ctrls(args)
+        facts = self.library.checkpoints.facts(parameters.base_model)
+        check_base_model(parameters.base_model, facts)
+        mode_loras(parameters, facts, prompt_sources(self.settings))
+        return parameters
 
     def resume(self, request: gr.Request, task_id: str) -> Iterator[Update]:
         """After a refresh: the task this tab was showing, or else the newest unfinished one of this browser."""
@@ -241,7 +246,7 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
                     advanced_tab.build(page, panel, EVENT)
                 with gr.Tab("Metadata"):
                     told = MetadataTab.build()
-        _wire_tasks(handlers, page, panel, stage, bar)
+        _wire_tasks(handlers, page, panel, stage, bar, note)
         _wire_form(handlers, page, panel, note, tab, start)
         fetched.wire(tab.presets.preset, panel.ctrls(), note, handlers.presets.chosen, EVENT)
         files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
@@ -249,7 +254,9 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
     return page
 
 
-def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTML, bar: prompt_bar.PromptBar) -> None:
+def _wire_tasks(
+    handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTML, bar: prompt_bar.PromptBar, note: gr.HTML
+) -> None:
     """Generate, Skip, Stop, and coming back to a running task."""
     ctrls = panel.ctrls()
     names = json.dumps([leaf.path for leaf in leaves()])
@@ -267,6 +274,10 @@ def _wire_tasks(handlers: Handlers, page: gr.Blocks, panel: Panel, stage: gr.HTM
     page.load(None, None, bar.advanced, js="() => pinhole.advancedWasOpen()", **EVENT)
     looker = final_prompt.Looker(handlers.settings, handlers.library, handlers.worker)
     final_prompt.wire(bar.final, looker, ctrls, EVENT)
+    desk = QueueDesk(handlers.worker, handlers.checked, handlers.presets.filled)
+    back = bar.queue.wire(desk, bar.task, ctrls, names, EVENT)
+    model, refiner = panel.get("base_model"), panel.get("refiner_model")
+    back.then(handlers.model_chosen, [model, refiner], [panel.get(RATIOS), note, refiner], **EVENT)
 
 
 def _wire_form(
@@ -312,6 +323,7 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     keeper = Keeper(History(history), settings.outputs)
     kept = settings.data / "thumbnails"
     routes.include_router(history_routes.router(History(history), kept, is_loopback(settings.host), keeper.look))
+    routes.include_router(queue_routes.router(worker))
     assets = assets_address()
     page = build_ui(Handlers(settings, library, worker, looked_at.set), assets)
     app = application(page, theme(), routes, head(assets), settings.host)

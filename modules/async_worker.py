@@ -20,7 +20,7 @@ from modules.engine_process import Factory, in_words, load_pipeline
 from modules.engines import Engine, LocalEngine
 from modules.events import Event, FinalState, Finish, PictureRecord, Preview, Results, TaskState
 from modules.files import ModelFiles
-from modules.line import REPLACED, Line, asked_for
+from modules.line import REPLACED, STOPPED_WAITING, Line, asked_for
 from modules.locks import Alive, is_alive
 from modules.outlook import Outlook, Place
 from modules.outputs import day_folder, new_task_id
@@ -38,7 +38,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0  # seconds after which a second Stop ends the engine itself
-STOPPED_WAITING = "Stopped before it began."
 
 
 class AsyncWorker:
@@ -196,12 +195,19 @@ class AsyncWorker:
     def retry(self, task_id: str) -> bool:
         """Lets a failed or stopped task go on with its missing pictures; False if it is neither."""
         with self._queue_changed:
-            if not self._store.requeue(task_id, self.home, ("failed", "stopped")):
-                return False
-            self._live[task_id] = Live(TaskChannel("Waiting for the engine", self._store.pictures(task_id)))
-            self._queue_changed.notify_all()
-        self._refresh_waiting()
-        return True
+            queued = self._store.requeue(task_id, self.home, ("failed", "stopped"))
+            if queued:
+                self._welcome(task_id)
+        return queued
+
+    def put_back(self, task_id: str, owner: str) -> bool:
+        """Undoes an owner's ``stop``: in its old place where the task had not begun, else it goes on at the end."""
+        with self._queue_changed:
+            if self._line.put_back(owner, task_id):
+                self._welcome(task_id)
+                return True
+            task = self._store.task(task_id)
+            return task is not None and task.owner == owner and self.retry(task_id)
 
     def follow(self, task_id: str, poll: float | None = None) -> Iterator[Event]:
         """The present state of a task (preview, pictures so far), then every change, up to its ``Finish``.
@@ -264,7 +270,7 @@ class AsyncWorker:
 
     def _welcome(self, task_id: str) -> None:
         """A task was put into the queue; the caller holds the condition."""
-        self._live[task_id] = Live(TaskChannel("Waiting for the engine"))
+        self._live[task_id] = Live(TaskChannel("Waiting for the engine", self._store.pictures(task_id)))
         self._queue_changed.notify_all()
         self._refresh_waiting()
 

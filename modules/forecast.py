@@ -13,7 +13,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import median
+from statistics import median, median_low
 
 from modules.choices import NO_MODEL
 from modules.parameters import GenerationParameters
@@ -112,4 +112,4 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
         fixed = median(y - slope * x for x, y in points)
         if fixed >= 0:
             return fixed, slope
-    return 0.0, median(y / x for x, y in points)
+    return 0.0, median_low(y / x for x, y in points)  # of two the quicker: the slower had to load a model, say

@@ -16,6 +16,7 @@ from modules.store import Store, TaskRecord, task_of
 
 FIRST = -(10**6)  # places towards the head: further than anybody has tasks
 REPLACED = "It was queued again with other settings."
+STOPPED_WAITING = "Stopped before it began."
 OWN = "id = ? AND owner = ? AND home = ? AND state = 'waiting'"
 
 
@@ -70,6 +71,16 @@ class Line:
         with self._store.transaction("hold the task") as database:
             values = (held, task_id, owner, self._home)
             return database.execute(f"UPDATE tasks SET held = ? WHERE {OWN}", values).rowcount > 0
+
+    def put_back(self, owner: str, task_id: str) -> bool:
+        """Lets a task that was stopped while it waited wait again, in its old place; False if it was not that."""
+        with self._store.transaction("put the task back") as database:
+            changed = database.execute(
+                "UPDATE tasks SET state = 'waiting', home = ?, message = '', finished = NULL"
+                " WHERE id = ? AND owner = ? AND state = 'stopped' AND message = ?",
+                (self._home, task_id, owner, STOPPED_WAITING),
+            )
+        return changed.rowcount > 0
 
     def replace(self, owner: str, task_id: str, new_id: str, parameters: str, folder: Path, random_seed: bool) -> bool:
         """Queues a new task in the place of a waiting one, which ends; False, and nothing changed, as in ``shift``.

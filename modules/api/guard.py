@@ -39,7 +39,7 @@ SECURITY_HEADERS = {
 # nothing they could do is reachable.
 PATHS = re.compile(
     r"/|/alive|/pinhole/[^/]+/[^/]+|/pictures/[^/]+|/style-picture|/downloads(?:/[a-z]+)?|/metadata"
-    r"|/history(?:/[a-z]+|/zip/[0-9a-f]+)?|/thumbnails/[^/]+"
+    r"|/history(?:/[a-z]+|/zip/[0-9a-f]+)?|/thumbnails/[^/]+|/queue(?:/[a-z]+)?"
     r"|/config/?|/theme\.css|/robots\.txt|/(?:assets|static)/.+"
     r"|/gradio_api/(?:queue/(?:join|data)|run/[^/]+/?|heartbeat/[^/]+|cancel|reset/?|startup-events|app_id/?)"
 )

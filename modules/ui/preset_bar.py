@@ -69,7 +69,7 @@ class PresetDesk:
         lists = self._lists(start.preset)
         if start == built:
             return [*lists, gr.skip(), *(gr.skip() for _ in leaves())]
-        return [*lists, note_update((*start.notes, *self.own.settings.notes)), *self._shown(start.parameters)]
+        return [*lists, note_update((*start.notes, *self.own.settings.notes)), *self.filled(start.parameters)]
 
     def chosen(self, name: str, *args: Any, keep: Sequence[str] = HABITS) -> list[Update]:
         """The values a preset asks for, and what is to be said about it; wrong values in the page are no obstacle."""
@@ -81,7 +81,7 @@ class PresetDesk:
             point = apply_preset(name, self.own.settings, self.models, base, keep)
         except PresetError as error:
             return [gr.skip() for _ in args] + [note_update((str(error),))]
-        return [*self._shown(point.parameters), note_update(point.notes)]
+        return [*self.filled(point.parameters), note_update(point.notes)]
 
     def looked_at(self, name: str) -> list[Update]:
         """The name in the form and what can be done with this preset; one that is gone is not shown any more."""
@@ -153,7 +153,8 @@ class PresetDesk:
         html = f'<p class="{kind}" role="status" data-answer="{token_hex(4)}">{escape(words)}</p>' if words else ""
         return [*self._lists(preset), gr.update(value=html)]
 
-    def _shown(self, parameters: GenerationParameters) -> list[Update]:
+    def filled(self, parameters: GenerationParameters) -> list[Update]:
+        """The form with these parameters in it: an update for every control, in order of declaration."""
         wording = self.wording(parameters.base_model)
         return [
             shown_anew(leaf, value, wording)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from modules.ui import final_prompt
+from modules.ui import final_prompt, queue_panel
 from modules.ui.final_prompt import FinalPromptBar
 from modules.ui.panel import Panel
+from modules.ui.queue_panel import QueuePanel
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class PromptBar:
     advanced: gr.Checkbox
     task: gr.Textbox
     final: FinalPromptBar
+    queue: QueuePanel
 
 
 def build(panel: Panel, assets: str) -> PromptBar:
-    """Prompt, Generate or Skip and Stop, the switch of the advanced column, and the final prompt.
+    """Prompt, Generate, Skip and Stop, the line of switches, and what opens under it: final prompt and queue.
 
     ``assets`` is the address of the page's own scripts.
     """
@@ -47,8 +49,10 @@ def build(panel: Panel, assets: str) -> PromptBar:
             scale=0,
         )
         final_prompt.build_switch()
+        queue_panel.build_switches()
     final = final_prompt.build(assets)
+    queue = queue_panel.build(assets)
     resume = gr.Button("Resume", visible="hidden", elem_id="resume_button")
     retry = gr.Button("Make the rest", visible="hidden", elem_id="retry_button")
     task = gr.Textbox("", visible="hidden", elem_id="task_box", label="Task")
-    return PromptBar(generate, stop, skip, resume, retry, advanced, task, final)
+    return PromptBar(generate, stop, skip, resume, retry, advanced, task, final, queue)

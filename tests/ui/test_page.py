@@ -21,10 +21,10 @@ LONG = "pace=2 a red cat"
 CUT_OFF = ("AbortError", "Connection errored out")
 SHORT = "pace=0.01 a blue boat"
 FIRST_TILE = "(document.querySelector('#canvas .tile')?.getBoundingClientRect() ?? null)?.toJSON()"
-# In one look, since a run may end between two: a preview and Stop are seen, and Generate is not.
+# In one look, since a run may end between two: a preview is seen, and Stop beside Generate.
 FIRST_TILE_OF_A_RUN = f"""() => {{
     const shown = (id) => Boolean(document.getElementById(id)?.offsetParent);
-    const live = shown('stop_button') && !shown('generate_button');
+    const live = shown('stop_button') && shown('generate_button');
     return live && document.querySelector('#canvas .tile img.preview') && {FIRST_TILE};
 }}"""
 

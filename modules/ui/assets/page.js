@@ -1,5 +1,5 @@
 // What the page does by itself, without asking the server: keys, the Advanced column, theme.
-import { announce, announceStop, current, isLive, mount, notify, refused } from "./stage.js";
+import { announce, announceStop, current, mount, notify, onView, refused } from "./stage.js";
 import { check, onConnection, suspect } from "./connection.js";
 import { downloads } from "./downloads.js";
 import { enhanceRatios, selectedSize, toggleRatios } from "./ratios.js";
@@ -9,6 +9,7 @@ import { markStyles } from "./styles.js";
 import { exampleSeed, mountFinalPrompt, toggleFinalPrompt } from "./final.js";
 import { changeWeight } from "./weights.js";
 import { recall, remember, mayStartAnew } from "./session.js";
+import { queue, ran, stageChanged, stopForever, takesOver, toggleForever, toggleQueue } from "./queue.js";
 import { togglePresets } from "./presets.js";
 import { openHistory } from "./history.js";
 import "./metadata.js";
@@ -60,6 +61,7 @@ function seedFor(random, seed) {
 const SILENCE_MS = 4000;
 
 function generate(names, values) {
+  ran(names, values);
   const value = (name) => values[names.indexOf(name)];
   const [wide, high] = selectedSize();
   const width = value("advanced.overwrite_width") > 0 ? value("advanced.overwrite_width") : wide;
@@ -97,7 +99,7 @@ function takeToast(toast) {
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
   event.preventDefault();
-  if (!isLive() && !document.querySelector("dialog[open]")) document.querySelector("#generate_button")?.click();
+  if (!event.repeat && !document.querySelector("dialog[open]")) document.querySelector("#generate_button")?.click();
 }, true);
 
 document.addEventListener("keydown", changeWeight, true);
@@ -114,9 +116,19 @@ document.addEventListener("click", (event) => {
   else if (event.target.closest?.("#ratio_button")) toggleRatios();
   else if (event.target.closest?.("#preset_manage")) togglePresets();
   else if (event.target.closest?.("#final_switch")) toggleFinalPrompt();
-  else if (event.target.closest?.("#stop_button")) announceStop("stop");
+  else if (event.target.closest?.("#queue_switch")) toggleQueue();
+  else if (event.target.closest?.("#forever_switch")) toggleForever();
+  else if (event.target.closest?.("#stop_button")) { stopForever(); announceStop("stop"); }
   else if (event.target.closest?.("#skip_button")) announceStop("skip");
 });
+
+// Before Gradio hears of it: while something is made or edited, Generate puts a task into the queue.
+window.addEventListener("click", (event) => {
+  if (!event.target.closest?.("#generate_button") || !takesOver()) return;
+  event.stopImmediatePropagation();
+  event.preventDefault();
+}, true);
+onView(stageChanged);
 
 darkSystem.addEventListener("change", applyTheme);
 
@@ -141,9 +153,11 @@ function watchPage() {
 root.dataset.advanced = memory.get("advanced") ? "open" : "closed";
 root.dataset.developer = memory.get("developer") ? "open" : "closed";
 root.dataset.run = "idle";
+root.dataset.queue = "closed";
 window.pinhole = {
   mount,
   downloads,
+  queue,
   generate,
   remember,
   recall,

@@ -9,6 +9,10 @@ const PAUSE_MS = 150;
 let base = null; // the preset with which the page began; null: the next page may begin with any
 let known = false; // whether it was looked at what is remembered: only then it may be overwritten
 let saving = null;
+let latest = {};
+
+// The form as it is, by the paths of its parameters; null while the page is being filled.
+export const formNow = () => (known ? latest : null);
 
 function read(place) {
   try { return JSON.parse(place().getItem(KEY)); } catch { return null; }
@@ -22,11 +26,12 @@ function write(form) {
 
 export function remember(names, preset, ...values) {
   if (!known) return [];
+  latest = Object.fromEntries(names.map((name, place) => [name, values[place]]));
   explain(names, values);
   formChanged();
   clearTimeout(saving);
   saving = setTimeout(() => {
-    write({ base, preset, values: Object.fromEntries(names.map((name, place) => [name, values[place]])) });
+    write({ base, preset, values: latest });
   }, PAUSE_MS);
   return [];
 }
@@ -51,6 +56,7 @@ export function recall(names, habits, preset, start, ...values) {
   if (chosen !== preset) downloads.recall(chosen);
   base = preset;
   known = true;
+  latest = Object.fromEntries(names.map((name, place) => [name, found[place]]));
   explain(names, found);
   return [chosen, ...found];
 }

@@ -13,6 +13,12 @@ const SKIP_SHOWN_MS = 1500;
 const HINT = matchMedia("(pointer: coarse)").matches ? "" : `${/Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl"} + Enter generates`;
 
 let stage = null;
+let changed = () => {};
+
+// Whom to tell of every new state of the canvas.
+export function onView(hook) {
+  changed = hook;
+}
 
 export function mount(element, props, watch) {
   stage = new Stage(element.querySelector(".stage"), props.examples ?? []);
@@ -95,6 +101,7 @@ class Stage {
     rememberTask(view);
     if (live && view.state !== "sending") startWatching();
     else stopWatching();
+    changed(view.state);
   }
 
   // One tile for every picture asked for, from the first moment on: nothing moves while they fill.
@@ -249,7 +256,7 @@ export function fillPrompt(text) {
   box.focus();
 }
 
-function duration(seconds) {
+export function duration(seconds) {
   const whole = Math.max(1, Math.round(seconds));
   if (whole < 90) return `${whole} s`;
   const minutes = Math.round(whole / 60);

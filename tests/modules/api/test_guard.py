@@ -74,7 +74,7 @@ def test_foreign_requests_are_refused_in_words(headers: dict[str, str]) -> None:
         "/gradio_api/proxy=http://evil.example", "/gradio_api/info", "/gradio_api/openapi.json", "/monitoring",
         "/gradio_api/vibe-edit", "/gradio_api/stream/a/b/c/playlist.m3u8", "/gradio_api/runs", "/docs", "/openapi.json",
         "/gradio_api/deep_link", "/gradio_api/component_server", "/gradio_api/custom_component/a/b/c/d", "/login",
-        "/pictures/a/b", "/gradio_api/call/x",
+        "/pictures/a/b", "/queue/cancel/a", "/gradio_api/call/x",
     ],
 )  # fmt: skip
 def test_what_the_page_does_not_need_does_not_exist(path: str) -> None:
