@@ -167,6 +167,11 @@ class Loader:
     def _load_refiner_loras(self, loaded: LoadedModel, found: Sequence[tuple[Path, float]], note: Note) -> None:
         """A second SDXL model takes those LoRAs that the base takes; for an SDXL refiner none are made."""
         refiner = loaded.refiner
+        if isinstance(refiner, Refiner) and refiner.kind == "sdxl_refiner" and found:
+            note(
+                "It takes no LoRAs and may paint over what they do. Choose no refiner, or let it come later, if their "
+                "style is lost."
+            )
         if not isinstance(refiner, Refiner) or refiner.kind != "sdxl" or refiner.unet is loaded.checkpoint.unet:
             return
         if self._refiner_loras is None and found:

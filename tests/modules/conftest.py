@@ -31,6 +31,7 @@ def safetensors(path: Path, names: list[str], metadata: dict[str, str] | None = 
     return path
 
 
+REFINER_NAMES = ["model.diffusion_model.out.0.weight", "conditioner.embedders.0.model.ln_final.weight"]
 SDXL_NAMES = ["model.diffusion_model.out.0.weight", "conditioner.embedders.1.model.ln_final.weight"]
 
 

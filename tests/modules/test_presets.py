@@ -32,6 +32,11 @@ from tests.modules.conftest import ROOT, SDXL_NAMES, safetensors
 from tests.modules.test_parameters import any_parameters
 
 SHIPPED = sorted(path.stem for path in (ROOT / "presets").glob("*.json"))
+BUILT_IN_REFINER = "pinhole-mini-refiner.safetensors"
+BUILT_IN = {
+    "mini": {BUILT_IN_MODEL, BUILT_IN_REFINER},
+    "blueprint": {BUILT_IN_MODEL, "pinhole-mini-blueprint-lora.safetensors"},
+}
 JUGGERNAUT = "juggernautXL_v8Rundiffusion.safetensors"
 
 # Each example writes the same files anew.
@@ -72,7 +77,7 @@ def test_every_preset_says_where_its_files_can_be_had(name: str, settings: Setti
     (settings.presets / f"{name}.json").write_bytes((ROOT / "presets" / f"{name}.json").read_bytes())
     wanted = wanted_files(name, settings, ModelLibrary(settings.models))
     assert wanted.complaints == ()
-    assert [file.name for file in wanted.files if not file.url] == ([BUILT_IN_MODEL] if name == "mini" else [])
+    assert {file.name for file in wanted.files if not file.url} == BUILT_IN.get(name, set())
     mode = applied(settings, name).parameters.performance_selection
     if (lora := MODES[mode].lora) is not None:
         assert f"loras/{lora.files[0]}" in [file.id for file in wanted.files], "what the mode needs is offered as well"
@@ -285,8 +290,10 @@ def test_a_preset_sets_refiner_vae_and_loras(settings: Settings) -> None:
     assert found.loras() == (("b.safetensors", -1.0),) and found.lora_1.name == "a.safetensors"
     (settings.presets / "away.json").write_text(json.dumps({**preset, "default_model": "away.safetensors"}))
     away = applied(settings, "away").parameters
-    assert away.base_model == BUILT_IN_MODEL and away.refiner_model == "None" and not away.loras(), "not this model's"
-    after = applied(settings, "mini", found).parameters
+    assert (away.base_model, away.refiner_model) == (BUILT_IN_MODEL, BUILT_IN_REFINER), "the miniature's own"
+    assert not away.loras(), "not this model's"
+    (settings.presets / "plain.json").write_text(json.dumps({"default_model": BUILT_IN_MODEL}))
+    after = applied(settings, "plain", found).parameters
     assert after.loras() == () and after.refiner_model == "None", "a preset knows its model: what it leaves out is off"
 
 

@@ -14,7 +14,7 @@ import webui
 from modules.async_worker import create_worker
 from modules.flags import bind
 from modules.settings import Settings, load_settings
-from tests.modules.conftest import ROOT, SDXL_NAMES, safetensors
+from tests.modules.conftest import REFINER_NAMES, ROOT, SDXL_NAMES, safetensors
 from tests.modules.stand_in import build
 
 
@@ -25,6 +25,7 @@ def home(root: Path) -> Settings:
         side = 256 if name != "other" else 1024
         path = settings.models.checkpoints[0] / f"{name}.safetensors"
         safetensors(path, SDXL_NAMES, {"modelspec.resolution": f"{side}x{side}"})
+    safetensors(settings.models.checkpoints[0] / "pinhole-mini-refiner.safetensors", REFINER_NAMES)
     settings.presets.mkdir(parents=True, exist_ok=True)
     for path in (ROOT / "presets").glob("*.json"):
         (settings.presets / path.name).write_bytes(path.read_bytes())
