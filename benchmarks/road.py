@@ -1,8 +1,8 @@
 """How long the road from a submitted task to a saved picture is, and where the time goes; measures no quality.
 
-`python -m benchmarks.road` makes pictures of the built-in miniature, 256x256, Speed mode, warm. The first figures come
-from the pipeline alone, with the UNet's and the decoder's own time taken by hooks; the last one from the whole road:
-queue, engine process, encoding, disk and database.
+`python -m benchmarks.road` makes pictures of the built-in miniature as its preset has them, with its refiner, 256x256,
+Speed mode, warm. The first figures come from the pipeline alone, with the UNets' and the decoder's own time taken by
+hooks; the last one from the whole road: queue, engine process, encoding, disk and database.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from torch import nn
 
 from modules.async_worker import create_worker
 from modules.events import Finish
+from modules.files import ModelFiles
 from modules.model_folders import ModelFolders
 from modules.pace import PreviewPace
-from modules.parameters import BUILT_IN_MODEL, GenerationParameters
+from modules.parameters import GenerationParameters
 from modules.pipeline import Pipeline
 from modules.plan import ModelFacts, plan
+from modules.presets import MINI_PRESET, apply_preset
 from modules.settings import built_in_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,13 +35,14 @@ PROMPT = "a red cat on the left, in a meadow, watercolor"
 
 
 class Clock:
-    """Adds up the time spent inside a module's forward."""
+    """Adds up the time spent inside modules' forward."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, *modules: nn.Module) -> None:
         self.seconds = 0.0
         self._begin = 0.0
-        module.register_forward_pre_hook(self._enter)
-        module.register_forward_hook(self._leave)
+        for module in modules:
+            module.register_forward_pre_hook(self._enter)
+            module.register_forward_hook(self._leave)
 
     def _enter(self, *_: Any) -> None:
         self._begin = time.perf_counter()
@@ -73,26 +76,26 @@ class Watcher:
         self.timings.append(timings)
 
 
-def parameters(seed: int) -> GenerationParameters:
-    """One square picture in Speed mode."""
-    return GenerationParameters(
-        prompt=PROMPT, image_number=1, image_seed=seed, base_model=BUILT_IN_MODEL, aspect_ratios_selection="1024*1024"
-    )
+def start() -> GenerationParameters:
+    """One square picture in Speed mode by the miniature's preset."""
+    settings = built_in_settings(ROOT)
+    preset = apply_preset(MINI_PRESET, settings, ModelFiles(settings.models.checkpoints)).parameters
+    return preset.with_values({"prompt": PROMPT, "image_number": 1, "aspect_ratios_selection": "1024*1024"})
 
 
 def pipeline_alone(runs: int) -> tuple[float, float, float]:
-    """Median seconds of a picture, and of the UNet and the decoder in it. Every run has a prompt that is new."""
-    models = ROOT / "models"
-    pipeline = Pipeline(ModelFolders.under(models))
-    (job,) = plan(parameters(0), ModelFacts(256))
+    """Median seconds of a picture, and of the UNets and the decoder in it. Every run has a prompt that is new."""
+    pipeline, asked = Pipeline(ModelFolders.under(ROOT / "models")), start()
+    (job,) = plan(asked, ModelFacts(256))
     pipeline.run([job], Watcher())
     loaded = pipeline.loaded
-    assert loaded is not None
-    unet, decoder = Clock(loaded.checkpoint.unet), Clock(loaded.checkpoint.vae.model.decoder)
+    assert loaded is not None and loaded.refiner is not None
+    unet = Clock(loaded.checkpoint.unet, loaded.refiner.unet)
+    decoder = Clock(loaded.checkpoint.vae.model.decoder)
     rows = []
     for seed in range(1, runs + 1):
         unet.seconds = decoder.seconds = 0.0
-        (job,) = plan(parameters(seed).with_values({"prompt": f"{PROMPT} {seed}"}), ModelFacts(256))
+        (job,) = plan(asked.with_values({"prompt": f"{PROMPT} {seed}", "image_seed": seed}), ModelFacts(256))
         begin = time.perf_counter()
         pipeline.run([job], Watcher())
         rows.append((time.perf_counter() - begin, unet.seconds, decoder.seconds))
@@ -106,10 +109,10 @@ def whole_road(runs: int) -> float:
         settings = replace(built_in_settings(ROOT), outputs=Path(folder) / "outputs", data=Path(folder) / "data")
         worker = create_worker(settings)
         worker.start()
-        durations = []
+        asked, durations = start(), []
         for seed in range(runs + 1):
             begin = time.perf_counter()
-            events = list(worker.follow(worker.submit(parameters(seed))))
+            events = list(worker.follow(worker.submit(asked.with_values({"image_seed": seed}))))
             durations.append(time.perf_counter() - begin)
             end = events[-1]
             assert isinstance(end, Finish) and end.state == "done", end
@@ -126,7 +129,7 @@ def main() -> None:
     rest = whole - unet - decoder
     lines = (
         f"pipeline alone        {whole:6.3f} s",
-        f"  UNet                {unet:6.3f} s",
+        f"  UNets               {unet:6.3f} s",
         f"  VAE decoder         {decoder:6.3f} s",
         f"  everything else     {rest:6.3f} s   {100 * rest / whole:.1f} %",
         f"submit to finished    {whole_road(runs):6.3f} s",
