@@ -80,7 +80,9 @@ def start() -> GenerationParameters:
     """One square picture in Speed mode by the miniature's preset."""
     settings = built_in_settings(ROOT)
     preset = apply_preset(MINI_PRESET, settings, ModelFiles(settings.models.checkpoints)).parameters
-    return preset.with_values({"prompt": PROMPT, "image_number": 1, "aspect_ratios_selection": "1024*1024"})
+    return preset.with_values(
+        {"prompt": PROMPT, "image_seed": 0, "image_number": 1, "aspect_ratios_selection": "1024*1024"}
+    )
 
 
 def pipeline_alone(runs: int) -> tuple[float, float, float]:
