@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modules.parameters import GenerationParameters
-from modules.store import Store, TaskRecord, task_of
+from modules.store import IN_TURN, LINE, Store, TaskRecord, task_of
 
 FIRST = -(10**6)  # places towards the head: further than anybody has tasks
 REPLACED = "It was queued again with other settings."
@@ -37,13 +37,12 @@ class Line:
         self._home = home
 
     def all(self) -> list[TaskRecord]:
-        """What is running, then what waits in its order; everybody's."""
+        """What is running, then what waits as its turn will come; everybody's."""
         with self._store.transaction("be read", "DEFERRED") as database:
             rows = database.execute(
-                "SELECT * FROM tasks WHERE home = ? AND state IN ('running', 'waiting')"
-                " ORDER BY state = 'waiting', position",
-                (self._home,),
+                "SELECT * FROM tasks WHERE home = ? AND state = 'running' ORDER BY began", (self._home,)
             ).fetchall()
+            rows += database.execute(f"{LINE} SELECT * FROM line {IN_TURN}", {"home": self._home}).fetchall()
         return [task_of(row) for row in rows]
 
     def shift(self, owner: str, task_id: str, places: int) -> bool:

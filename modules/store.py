@@ -30,6 +30,21 @@ PLAYED: Mapping[ModelRole, str] = {
 }
 
 
+# What waits at the place :home, as the table `line`. People take turns: nobody's second task comes before anybody's
+# first, and who was served longest ago is first. What was interrupted goes on before all that; held tasks take no turn.
+LINE = """
+WITH owners AS (
+    SELECT owner, coalesce(max(began), 0) AS served,
+        min(position) FILTER (WHERE state = 'waiting' AND NOT held) AS first
+    FROM tasks WHERE home = :home GROUP BY owner
+), line AS (
+    SELECT tasks.*, served, first, sum(NOT held) OVER (PARTITION BY owner ORDER BY position) AS turn
+    FROM tasks JOIN owners USING (owner) WHERE state = 'waiting' AND home = :home
+)
+"""
+IN_TURN = "ORDER BY began IS NULL, turn, served, first, position"
+
+
 class StoreError(ValueError):
     """The queue could not be read or written; the message is fit for the user's eyes."""
 
@@ -96,12 +111,12 @@ class Store:
         return task_of(row)
 
     def claim(self, home: str) -> TaskRecord | None:
-        """Takes the first waiting task of ``home`` that is not held; it is running from now on."""
+        """Takes the waiting task of ``home`` whose turn it is; it is running from now on."""
         with self.transaction("hand out a task") as database:
             row = database.execute(
-                "UPDATE tasks SET state = 'running', began = ? WHERE state = 'waiting' AND id = (SELECT id FROM tasks"
-                " WHERE state = 'waiting' AND home = ? AND NOT held ORDER BY position LIMIT 1) RETURNING *",
-                (time.time(), home),
+                f"{LINE} UPDATE tasks SET state = 'running', began = :now WHERE state = 'waiting'"
+                f" AND id = (SELECT id FROM line WHERE NOT held {IN_TURN} LIMIT 1) RETURNING *",
+                {"home": home, "now": time.time()},
             ).fetchone()
         return None if row is None else task_of(row)
 
@@ -129,7 +144,7 @@ class Store:
         """
         with self.transaction("take the task") as database:
             changed = database.execute(
-                "UPDATE tasks SET state = 'waiting', held = 0, home = ?, message = '', finished = NULL,"
+                "UPDATE tasks SET state = 'waiting', held = 0, home = ?, message = '', finished = NULL, began = NULL,"
                 " engine_deaths = 0, app_deaths = 0, position = (SELECT max(position) + 1 FROM tasks), texts ="
                 " CASE WHEN EXISTS (SELECT 1 FROM pictures WHERE task_id = tasks.id) THEN texts ELSE '' END"
                 f" WHERE id = ? AND state IN ({', '.join('?' * len(states))})",
@@ -192,12 +207,11 @@ class Store:
         return None if row is None else task_of(row)
 
     def waiting(self, home: str, owner: str | None = None) -> list[TaskRecord]:
-        """The waiting tasks of a home in their order, all or one owner's."""
+        """The waiting tasks of a home as their turn will come, all or one owner's."""
         with self.transaction("be read", "DEFERRED") as database:
             rows = database.execute(
-                "SELECT * FROM tasks WHERE state = 'waiting' AND home = ? AND (? IS NULL OR owner = ?)"
-                " ORDER BY position",
-                (home, owner, owner),
+                f"{LINE} SELECT * FROM line WHERE :owner IS NULL OR owner = :owner {IN_TURN}",
+                {"home": home, "owner": owner},
             ).fetchall()
         return [task_of(row) for row in rows]
 
@@ -206,7 +220,7 @@ class Store:
         with self.transaction("be read", "DEFERRED") as database:
             row = database.execute(
                 "SELECT id FROM tasks WHERE home = ? AND owner = ? AND state IN ('waiting', 'running') AND NOT held"
-                " ORDER BY state = 'running' DESC, position LIMIT 1",
+                " ORDER BY state = 'running' DESC, began IS NULL, position LIMIT 1",
                 (home, owner),
             ).fetchone()
         return None if row is None else str(row["id"])

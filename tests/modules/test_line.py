@@ -33,10 +33,10 @@ def test_people_order_their_own_tasks_only(store: Store) -> None:
     add(store, "a")
     add(store, "XY", "you")
     add(store, "bc")
-    assert line.shift("me", "c", FIRST) and order(store) == "cXYab"
-    assert line.shift("me", "c", 1) and order(store) == "aXYcb"
-    assert line.shift("me", "b", 5) and order(store) == "aXYcb", "it is the last one already"
-    assert not line.shift("me", "X", 1) and not line.shift("me", "missing", 1) and order(store) == "aXYcb"
+    assert line.shift("me", "c", FIRST) and order(store) == "cXaYb"
+    assert line.shift("me", "c", 1) and order(store) == "aXcYb"
+    assert line.shift("me", "b", 5) and order(store) == "aXcYb", "it is the last one already"
+    assert not line.shift("me", "X", 1) and not line.shift("me", "missing", 1) and order(store) == "aXcYb"
     assert [line.hold("me", "X", True), line.replace("me", "X", "n", "{}", Path("/p"), False)] == [False, False]
     assert store.task("n") is None
 
@@ -56,6 +56,54 @@ def test_no_order_of_mine_changes_the_turns_of_others(moves: list[tuple[str, int
             mirror.insert(min(2, max(0, place + places)), mirror.pop(place))
     assert order(store)[1::2] == "XYZ" and order(store)[::2] == "".join(mirror)
     store.close()
+
+
+def served(store: Store) -> str:
+    """Everything that waits, in the order in which one engine does it."""
+    done = ""
+    while (task := store.claim("home")) is not None:
+        done += task.id
+        store.finish(task.id, "done")
+    return done
+
+
+def test_people_take_turns(store: Store) -> None:
+    add(store, "abcd")
+    first = store.claim("home")
+    assert first is not None and first.id == "a"
+    add(store, "XY", "you")
+    add(store, "1", "they")
+    assert order(store) == "X1bYcd", "whose task is running has had a turn"
+    store.finish("a", "done")
+    assert order(store) == "X1bYcd", "and has had it when it is done"
+    Line(store, "home").hold("you", "X", True)
+    assert order(store) == "XY1bcd", "what is held takes no turn"
+    assert served(store) == "Y1bcd"
+    add(store, "e")
+    assert Line(store, "home").hold("you", "X", False) and served(store) == "Xe", "who was served longest ago is first"
+
+
+@given(some.lists(some.sampled_from(["me", "you", "they"]), max_size=12))
+@settings(max_examples=30, deadline=None)
+def test_what_the_line_says_is_what_is_done(owners: list[str]) -> None:
+    store = Store(Path(":memory:"))
+    for number, owner in enumerate(owners):
+        add(store, "abcdefghijkl"[number], owner)
+    said = order(store)
+    assert served(store) == said
+    turns = [owners["abcdefghijkl".index(task_id)] for task_id in said]
+    for place, owner in enumerate(turns):
+        before = turns[:place]
+        assert before.count(owner) <= min(before.count(each) for each in set(turns[place:]))
+    store.close()
+
+
+def test_what_was_interrupted_goes_on_before_anybody_s_turn(store: Store) -> None:
+    add(store, "a")
+    add(store, "XY", "you")
+    assert store.claim("home") is not None
+    store.release("a")
+    assert order(store) == "aXY" and served(store) == "aXY"
 
 
 def test_what_is_held_is_passed_over_and_keeps_its_place(store: Store) -> None:
