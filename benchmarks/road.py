@@ -1,8 +1,9 @@
 """How long the road from a submitted task to a saved picture is, and where the time goes; measures no quality.
 
 `python -m benchmarks.road` makes pictures of the built-in miniature as its preset has them, with its refiner, 256x256,
-Speed mode, warm. The first figures come from the pipeline alone, with the UNets' and the decoder's own time taken by
-hooks; the last one from the whole road: queue, engine process, encoding, disk and database.
+Speed mode, warm. The first figures come from the pipeline alone, with the networks' own time taken by hooks: the
+UNets' evaluations, what they project of texts, sizes and noise levels once per picture, and the decoder's. The last
+figure is the whole road's: queue, engine process, encoding, disk and database.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
+from ldm_patched.ldm.attention import CrossAttention
+from ldm_patched.ldm.unet import ResBlock, UNet
 from modules.async_worker import create_worker
 from modules.events import Finish
 from modules.files import ModelFiles
@@ -49,6 +52,16 @@ class Clock:
 
     def _leave(self, *_: Any) -> None:
         self.seconds += time.perf_counter() - self._begin
+
+
+def projections(unet: UNet) -> Iterator[nn.Module]:
+    """The layers of a UNet that work once per picture, before its evaluations and not within them."""
+    yield from (unet.time_embed, unet.label_emb)
+    for layer in unet.modules():
+        if isinstance(layer, ResBlock):
+            yield layer.emb_layers
+        elif isinstance(layer, CrossAttention):
+            yield from (layer.to_k, layer.to_v)
 
 
 @dataclass
@@ -92,8 +105,9 @@ def pipeline_alone(runs: int) -> tuple[float, float, float]:
     pipeline.run([job], Watcher())
     loaded = pipeline.loaded
     assert loaded is not None and loaded.refiner is not None
-    unet = Clock(loaded.checkpoint.unet, loaded.refiner.unet)
-    decoder = Clock(loaded.checkpoint.vae.model.decoder)
+    unets = loaded.checkpoint.unet, loaded.refiner.unet
+    unet = Clock(*unets, *(layer for each in unets for layer in projections(each)))
+    decoder = Clock(loaded.checkpoint.vae.model.post_quant_conv, loaded.checkpoint.vae.model.decoder)
     rows = []
     for seed in range(1, runs + 1):
         unet.seconds = decoder.seconds = 0.0

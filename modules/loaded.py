@@ -237,7 +237,10 @@ class Loader:
         return self._loaded
 
     def _preview(self, checkpoint: Checkpoint) -> Preview:
-        return preview_for(checkpoint.metadata, self._folders.previews, checkpoint.unet.device, checkpoint.kind)
+        place = checkpoint.placement
+        return preview_for(
+            checkpoint.metadata, self._folders.previews, checkpoint.unet.device, place.vae, checkpoint.kind
+        )
 
     def _interposer(self, source: FileIdentity | None, checkpoint: Checkpoint, note: Note) -> Interposer | None:
         if source is None:

@@ -37,8 +37,13 @@ class Preview(Protocol):
         """The small picture."""
 
 
-def preview_for(metadata: Mapping[str, str], folder: Path, device: torch.device, kind: Kind) -> Preview:
-    """The best preview of a checkpoint: the decoder that it names, if that lies in `folder`, else a linear fit."""
+def preview_for(
+    metadata: Mapping[str, str], folder: Path, device: torch.device, dtype: torch.dtype, kind: Kind
+) -> Preview:
+    """The best preview of a checkpoint: the decoder that it names, if that lies in `folder`, else a linear fit.
+
+    dtype: in which a decoder computes on the device.
+    """
     name = metadata.get(METADATA_KEY, "")
     path = folder / name
     # The name comes out of a file that anyone may have written: it may only name a file of this folder.
@@ -48,21 +53,22 @@ def preview_for(metadata: Mapping[str, str], folder: Path, device: torch.device,
     with torch.device("meta"):
         decoder = PreviewDecoder()
     try:
-        decoder.load_state_dict({key: _laid_out(file[key].float().to(device)) for key in file}, assign=True)
+        decoder.load_state_dict({key: _laid_out(file[key].to(device, dtype)) for key in file}, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{name} is not a preview decoder: its tensors have other names or sizes") from error
-    return DecodedPreview(decoder.requires_grad_(False).eval())
+    return DecodedPreview(decoder.requires_grad_(False).eval(), dtype)
 
 
 class DecodedPreview:
     """By a preview decoder, at twice the latent's size."""
 
-    def __init__(self, decoder: PreviewDecoder) -> None:
+    def __init__(self, decoder: PreviewDecoder, dtype: torch.dtype) -> None:
         self._decoder = decoder
+        self._dtype = dtype
 
     def __call__(self, x0: Tensor) -> Tensor:
         """See `Preview`."""
-        picture = self._decoder(_laid_out(x0[:1].float()))[0].permute(1, 2, 0)
+        picture = self._decoder(_laid_out(x0[:1].to(self._dtype)))[0].permute(1, 2, 0).float()
         small: Tensor = (picture * 127.5 + 127.5).clamp_(0, 255).to(torch.uint8).cpu()
         return small
 

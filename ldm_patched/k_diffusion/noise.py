@@ -29,7 +29,7 @@ class IndependentNoiseSampler:
         return torch.randn(self._x.shape, dtype=self._x.dtype, device=self._x.device, generator=self._generator)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Interval:
     """A dyadic piece of the tree's time, with the path's values at its ends and, once asked for, in its middle."""
 
@@ -57,10 +57,10 @@ class BrownianTreeNoiseSampler:
 
     def __init__(self, x: Tensor, sigma_min: float, sigma_max: float, seed: int) -> None:
         """Noise like `x`, for levels in sigma_min .. sigma_max (those outside count as the nearest); seed: >= 0."""
-        self._x = x
         self._seed = seed
         self._generator = torch.Generator(x.device)
         start, end = self._round(sigma_min), self._round(sigma_max)
+        self._noise = torch.empty_like(x, memory_format=torch.contiguous_format)
         at_end = self._normal() * math.sqrt(sigma_max - sigma_min)
         self._way = [_Interval(start, end, torch.zeros_like(x), at_end, index=0, depth=0)]
 
@@ -104,7 +104,7 @@ class BrownianTreeNoiseSampler:
         return _Interval(middle, end, interval.at_middle, interval.at_end, index + 1, depth)
 
     def _normal(self, *key: int) -> Tensor:
-        """The unit noise that belongs to one interval, by its place in the tree."""
+        """The unit noise that belongs to one interval, by its place in the tree; gone with the next call."""
         words = np.random.SeedSequence(self._seed, spawn_key=key, pool_size=self._POOL_SIZE).generate_state(1)
         self._generator.manual_seed(int(words[0]))
-        return torch.randn(self._x.shape, dtype=self._x.dtype, device=self._x.device, generator=self._generator)
+        return self._noise.normal_(generator=self._generator)

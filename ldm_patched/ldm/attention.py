@@ -6,7 +6,7 @@ matrix product, `to_qkv`. `fuse_qkv` and `split_qkv` translate between the two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -209,6 +209,12 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
 
+    def blocks(self) -> Iterator[BasicTransformerBlock]:
+        """In the order of execution."""
+        for block in self.transformer_blocks:
+            assert isinstance(block, BasicTransformerBlock)
+            yield block
+
     def forward(self, x: Tensor, text: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Tensor:
         """[batch, channels, h, w] -> the same shape. `text`: keys and values of each of the blocks."""
         batch, channels, height, width = x.shape
@@ -218,7 +224,7 @@ class SpatialTransformer(nn.Module):
         h = h.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         if self.linear:
             h = self.proj_in(h)
-        for block, keys_values in zip(self.transformer_blocks, text, strict=True):
+        for block, keys_values in zip(self.blocks(), text, strict=True):
             h = block(h, keys_values)
         if self.linear:
             h = self.proj_out(h)

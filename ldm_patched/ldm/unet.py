@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm_patched.ldm.attention import CrossAttention, SpatialTransformer, TextProjection, group_count
+from ldm_patched.ldm.attention import SpatialTransformer, TextProjection, group_count
 
 SkipHook = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(features [batch, c, h, w], skip [batch, c', h, w]) -> both as they are to be concatenated."""
@@ -165,8 +165,9 @@ class UNet(nn.Module):
 
     def project_text(self, context: Tensor) -> TextProjection:
         """Keys and values of a text [batch, tokens, context_dim] for every cross-attention, in order of execution."""
-        attentions = (module for module in self._in_order() if isinstance(module, CrossAttention))
-        return TextProjection(tuple(attention.project(context) for attention in attentions))
+        transformers = (layer for layer in self._layers() if isinstance(layer, SpatialTransformer))
+        blocks = (block for transformer in transformers for block in transformer.blocks())
+        return TextProjection(tuple(block.attn2.project(context) for block in blocks))
 
     def project_time(self, timesteps: Tensor, vector: Tensor | None) -> tuple[Tensor, ...]:
         """What each residual block adds, for rows of a timestep and a size vector.
@@ -181,12 +182,13 @@ class UNet(nn.Module):
             if vector is None:
                 raise ValueError(f"this UNet needs a size vector of {self.params.adm_channels} numbers, got none")
             emb = emb + self.label_emb(vector.to(dtype))
-        blocks = (module for module in self._in_order() if isinstance(module, ResBlock))
+        blocks = (layer for layer in self._layers() if isinstance(layer, ResBlock))
         return tuple(block.emb_layers(emb)[:, :, None, None] for block in blocks)
 
-    def _in_order(self) -> Iterator[nn.Module]:
+    def _layers(self) -> Iterator[nn.Module]:
+        """In the order of execution."""
         for block in self._blocks():
-            yield from block.modules()
+            yield from block
 
     @property
     def dtype(self) -> torch.dtype:

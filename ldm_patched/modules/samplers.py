@@ -145,7 +145,8 @@ class GuidedDenoiser:
         if not self._guidance.acts_at(progress):  # the prompt's side comes first
             time, text, count = tuple(part[: len(x)] for part in time), [text[0].first(len(x))], 1
         output = self._unet(torch.cat([scaled] * count), time, text, self._skip_hook)
-        estimates = [self.model_sampling.denoised(side, x, sigma) for side in output.to(x.dtype).chunk(count)]
+        sides = output.to(x.dtype, memory_format=torch.contiguous_format).chunk(count)
+        estimates = [self.model_sampling.denoised(side, x, sigma) for side in sides]
         return self._guidance(x, estimates[0], estimates[-1], progress)
 
     def _project_text(self) -> list[TextProjection]:

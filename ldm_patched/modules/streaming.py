@@ -226,6 +226,9 @@ def visiting(networks: Iterable[nn.Module], device: torch.device) -> Iterator[No
 
     What is there already stays as it is.
     """
+    if device.type == "cpu":
+        yield
+        return
     moved = [(tensor, tensor.data) for tensor in _tensors(*networks) if tensor.device.type != device.type]
     try:
         with torch.inference_mode(False), torch.no_grad():
