@@ -20,7 +20,7 @@ from typing import Any
 
 import gradio as gr
 
-from modules.api import download_routes, history_routes, queue_routes
+from modules.api import download_routes, history_routes, queue_routes, task_routes
 from modules.api.front import owner_of
 from modules.api.guard import is_loopback
 from modules.api.routes import assets_address, head, router
@@ -53,6 +53,7 @@ from modules.ui.metadata_tab import MetadataTab
 from modules.ui.model_notes import file_lists
 from modules.ui.panel import Panel
 from modules.ui.preset_bar import PresetDesk
+from modules.ui.prompt_list_panel import PromptListDesk
 from modules.ui.queue_panel import QueueDesk
 from modules.ui.theme import theme
 from modules.ui.view import View, refused
@@ -107,7 +108,10 @@ class Handlers:
 
     def checked(self, args: Sequence[Any]) -> GenerationParameters:
         """The parameters of the ctrls, if something can be made of them; raises ``ValueError`` with a sentence."""
-        parameters = parameters_from_ctrls(args)
+        return self.possible(parameters_from_ctrls(args))
+
+    def possible(self, parameters: GenerationParameters) -> GenerationParameters:
+        """The same parameters; raises ``ValueError`` with a sentence if no picture can come of them."""
         facts = self.library.checkpoints.facts(parameters.base_model)
         check_base_model(parameters.base_model, facts)
         mode_loras(parameters, facts, prompt_sources(self.settings))
@@ -275,6 +279,7 @@ def _wire_tasks(
     looker = final_prompt.Looker(handlers.settings, handlers.library, handlers.worker)
     final_prompt.wire(bar.final, looker, ctrls, EVENT)
     desk = QueueDesk(handlers.worker, handlers.checked, handlers.presets.filled)
+    bar.list.wire(PromptListDesk(handlers.worker, handlers.possible), ctrls, EVENT)
     back = bar.queue.wire(desk, bar.task, ctrls, names, EVENT)
     model, refiner = panel.get("base_model"), panel.get("refiner_model")
     back.then(handlers.model_chosen, [model, refiner], [panel.get(RATIOS), note, refiner], **EVENT)
@@ -324,8 +329,10 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     kept = settings.data / "thumbnails"
     routes.include_router(history_routes.router(History(history), kept, is_loopback(settings.host), keeper.look))
     routes.include_router(queue_routes.router(worker))
+    handlers = Handlers(settings, library, worker, looked_at.set)
+    routes.include_router(task_routes.router(worker, lambda: handlers.presets.start().parameters, handlers.possible))
     assets = assets_address()
-    page = build_ui(Handlers(settings, library, worker, looked_at.set), assets)
+    page = build_ui(handlers, assets)
     app = application(page, theme(), routes, head(assets), settings.host)
     address = address_of(door)
 

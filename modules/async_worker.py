@@ -114,13 +114,31 @@ class AsyncWorker:
         A random seed is drawn now, so that the task is repeatable. ``folder`` is where the pictures go, by default the
         day's folder of the outputs. Raises ``StoreError``.
         """
-        task_id, random_seed = new_task_id(datetime.now()), parameters.image_seed < 0
-        told = parameters.with_seed().to_json()
-        folder = folder or day_folder(self._outputs, task_id)
+        return self.submit_all([parameters], owner, folder)[0]
+
+    def submit_all(
+        self, wanted: Sequence[GenerationParameters], owner: str = "", folder: Path | None = None
+    ) -> list[str]:
+        """Puts tasks into the queue in their order and returns their ids; see ``submit``."""
+        tasks = []
         with self._queue_changed:
-            self._store.add_task(task_id, owner, self.home, told, folder, random_seed)
-            self._welcome(task_id)
-        return task_id
+            try:
+                for parameters in wanted:
+                    task_id, random_seed = new_task_id(datetime.now()), parameters.image_seed < 0
+                    place = folder or day_folder(self._outputs, task_id)
+                    told = parameters.with_seed().to_json()
+                    self._store.add_task(task_id, owner, self.home, told, place, random_seed)
+                    tasks.append(task_id)
+            finally:
+                for task_id in tasks:
+                    self._live[task_id] = Live(TaskChannel("Waiting for the engine", ()))
+                self._queue_changed.notify_all()
+                self._refresh_waiting()
+        return tasks
+
+    def expected_seconds(self, wanted: Sequence[GenerationParameters]) -> float | None:
+        """How long tasks like these take by what was done here, one after the other; None where nothing is known."""
+        return self._outlook.seconds(wanted)
 
     def replace(self, task_id: str, parameters: GenerationParameters, owner: str) -> str:
         """Queues a task in the place of a waiting one of its owner, or at the end if that one does not wait any more.
@@ -259,6 +277,10 @@ class AsyncWorker:
     def picture(self, identity: str) -> PictureRecord | None:
         """The picture of this id."""
         return self._store.picture(identity)
+
+    def pictures(self, task_id: str) -> tuple[PictureRecord, ...]:
+        """The finished pictures of a task."""
+        return self._store.pictures(task_id)
 
     def latest(self, owner: str, limit: int = 100) -> tuple[PictureRecord, ...]:
         """The newest pictures of an owner, newest first."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -20,6 +20,7 @@ from modules.metadata import MetadataError, read_text
 from modules.metadata_texts import read_told
 from modules.parameters import GenerationParameters
 from modules.presets import StartingPoint, apply_preset
+from modules.prompt_list import PromptList, is_list, joined, lines_of_table, lines_of_text, read_list
 from modules.settings import Settings, load_settings
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -39,6 +40,7 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
             root or Path(__file__).resolve().parent.parent, {"memory": policy_of(arguments)}, os.environ
         )
         start = starting_point(arguments, settings)
+        wanted = wanted_of(start.parameters)
         folder = None if arguments.out is None else usable_folder(arguments.out)
         worker = create_worker(settings, kind="command", factory=factory)
     except ValueError as error:
@@ -46,10 +48,16 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
         return BAD_INPUT
     for note in (*settings.notes, *start.notes):
         sys.stderr.write(f"{note}\n")
-    worker.start()
+    for problem in wanted.problems:
+        sys.stderr.write(f"{problem}\n")
     try:
-        parameters = start.parameters.with_seed()
-        return _watch(worker, worker.submit(parameters, "command", folder), parameters.image_seed)
+        if arguments.dry_run:
+            sys.stdout.write(f"{_in_all(wanted, worker.expected_seconds(wanted.tasks))}\n")
+            return BAD_INPUT if wanted.problems else DONE
+        worker.start()
+        tasks = [parameters.with_seed() for parameters in wanted.tasks]
+        codes = _watch_all(worker, worker.submit_all(tasks, "command", folder), tasks)
+        return max([*codes, *([BAD_INPUT] if wanted.problems else [])])
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return FAILED
@@ -75,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         "--from", type=Path, dest="picture", metavar="PICTURE",
         help="a PNG, JPEG or WebP whose settings and seed are used, Pinhole's own or another program's",
     )  # fmt: skip
+    made.add_argument(
+        "--list", type=Path, dest="prompts", metavar="FILE",
+        help="prompts, one a line, or a .csv or .tsv table whose first row names parameters; a task is made of each",
+    )  # fmt: skip
+    made.add_argument(
+        "--dry-run", action="store_true", help="say how many pictures would be made and about how long it would take"
+    )
     add_memory_flags(made)
     return made
 
@@ -91,10 +106,37 @@ def starting_point(arguments: argparse.Namespace, settings: Settings) -> Startin
     parameters: GenerationParameters = start.parameters
     if arguments.prompt is not None:
         parameters = parameters.with_values({"prompt": arguments.prompt})
+    if arguments.prompts is not None:
+        parameters = parameters.with_values({"prompt": joined(parameters.prompt, lines_of(arguments.prompts))})
     parameters = parameters.with_set(arguments.assignments)
     models.find(parameters.base_model)
     chosen_here = any(each.partition("=")[0].strip() == "base_model" for each in arguments.assignments)
     return StartingPoint(parameters, start.preset, () if chosen_here else start.notes)
+
+
+def lines_of(path: Path) -> list[str]:
+    """The prompts of a file, as lines of a list; raises ``ValueError`` in words."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--list {path}: {getattr(error, 'strerror', None) or 'it is not a text in UTF-8'}") from None
+    try:
+        lines = lines_of_table(text) if path.suffix.lower() in (".csv", ".tsv") else lines_of_text(text)
+    except ValueError as error:
+        raise ValueError(f"--list {path}: {error}") from None
+    if not lines:
+        raise ValueError(f"--list {path}: there is no prompt in it")
+    return lines
+
+
+def wanted_of(parameters: GenerationParameters) -> PromptList:
+    """The tasks meant by parameters: one, or those of the list in their prompt. Raises ``ValueError`` in words."""
+    if not is_list(parameters.prompt):
+        return PromptList((parameters,), ())
+    found = read_list(parameters)
+    if not found.tasks:
+        raise ValueError("\n".join(found.problems))
+    return found
 
 
 def as_in(picture: Path, start: StartingPoint, library: ModelLibrary) -> StartingPoint:
@@ -147,6 +189,25 @@ class _Interrupt:
         """Passes the wish on, from outside the signal handler."""
         if self.asked:
             self._worker.stop(self._task_id)
+
+
+def _in_all(wanted: PromptList, seconds: float | None) -> str:
+    """What tasks come to, in words."""
+    time = f"about {_duration(seconds)} on this machine" if seconds else "how long that takes is not known yet"
+    counts = ((len(wanted.tasks), "task"), (wanted.pictures, "picture"))
+    many = (f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
+    return f"{', '.join(many)}: {time}"
+
+
+def _watch_all(worker: AsyncWorker, ids: Sequence[str], tasks: Sequence[GenerationParameters]) -> Iterator[int]:
+    """The exit codes of tasks, one after the other; whoever interrupts one means those after it too."""
+    for place, (task_id, parameters) in enumerate(zip(ids, tasks, strict=True)):
+        code = _watch(worker, task_id, parameters.image_seed)
+        yield code
+        if code == INTERRUPTED:
+            for left in ids[place + 1 :]:
+                worker.stop(left)
+            return
 
 
 def _watch(worker: AsyncWorker, task_id: str, seed: int) -> int:

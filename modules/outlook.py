@@ -58,12 +58,21 @@ class Outlook:
             if task.owner == owner
         ]
 
+    def seconds(self, wanted: Sequence[GenerationParameters]) -> float | None:
+        """What tasks that are not there yet will take in all; None if nothing is known of one of them."""
+        each = [self._each(parameters) for parameters in wanted]
+        known = [seconds * parameters.image_number for seconds, parameters in zip(each, wanted, strict=True) if seconds]
+        return sum(known) / self._engines if len(known) == len(each) else None
+
+    def _each(self, parameters: GenerationParameters) -> float | None:
+        work = self._work_of(parameters)
+        return None if work is None else expected(work, self._timings())
+
     def _lasting(self, task: TaskRecord, parameters: GenerationParameters, state: State) -> float | None:
         preview, pictures = state
         if task.state == "running" and preview.eta is not None:
             return preview.eta
-        work = self._work_of(parameters)
-        each = None if work is None else expected(work, self._timings())
+        each = self._each(parameters)
         if each is None:
             return None
         if task.state == "running":

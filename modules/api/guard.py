@@ -40,6 +40,7 @@ SECURITY_HEADERS = {
 PATHS = re.compile(
     r"/|/alive|/pinhole/[^/]+/[^/]+|/pictures/[^/]+|/style-picture|/downloads(?:/[a-z]+)?|/metadata"
     r"|/history(?:/[a-z]+|/zip/[0-9a-f]+)?|/thumbnails/[^/]+|/queue(?:/[a-z]+)?"
+    r"|/parameters|/prompt-list|/tasks(?:/[0-9a-f-]+(?:/[a-z]+)?)?"
     r"|/config/?|/theme\.css|/robots\.txt|/(?:assets|static)/.+"
     r"|/gradio_api/(?:queue/(?:join|data)|run/[^/]+/?|heartbeat/[^/]+|cancel|reset/?|startup-events|app_id/?)"
 )

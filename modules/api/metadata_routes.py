@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from modules.api.bodies import TooLarge, body_of
 from modules.metadata import MetadataError, read_text
 
 MAX_BYTES = 64 * 2**20
@@ -19,13 +20,11 @@ def router(max_bytes: int = MAX_BYTES) -> APIRouter:
 
     @routes.post("/metadata")
     async def told(request: Request) -> JSONResponse:
-        body = bytearray()
-        async for part in request.stream():
-            if len(body) + len(part) > max_bytes:
-                return _answer("error", f"This file is larger than {max_bytes / 2**20:g} MB.", 413)
-            body += part
         try:
+            body = await body_of(request, max_bytes)
             return _answer("text", await run_in_threadpool(read_text, BytesIO(body)))
+        except TooLarge:
+            return _answer("error", f"This file is larger than {max_bytes / 2**20:g} MB.", 413)
         except MetadataError as error:
             return _answer("error", str(error), 422)
 

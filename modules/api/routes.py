@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.responses import Response
 
-from modules.api import metadata_routes
+from modules.api import metadata_routes, prompt_list_routes
 from modules.events import PictureRecord
 from modules.style_pictures import SPECIAL_STYLES, style_picture
 from modules.styles import Shelf
@@ -41,6 +41,7 @@ def head(address: str) -> str:
         f'<link rel="stylesheet" href="{address}/metadata.css">\n'
         f'<link rel="stylesheet" href="{address}/history.css">\n'
         f'<link rel="stylesheet" href="{address}/queue.css">\n'
+        f'<link rel="stylesheet" href="{address}/lists.css">\n'
         f'<script type="module" src="{address}/page.js"></script>'
     )
 
@@ -52,6 +53,7 @@ def router(find_picture: Callable[[str], PictureRecord | None], read_shelf: Call
     """
     routes = APIRouter()
     routes.include_router(metadata_routes.router())
+    routes.include_router(prompt_list_routes.router())
     boot = secrets.token_hex(8)
 
     @routes.get("/alive")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from modules.ui import final_prompt, queue_panel
+from modules.ui import final_prompt, prompt_list_panel, queue_panel
 from modules.ui.final_prompt import FinalPromptBar
 from modules.ui.panel import Panel
+from modules.ui.prompt_list_panel import PromptListPanel
 from modules.ui.queue_panel import QueuePanel
 
 
@@ -25,6 +26,7 @@ class PromptBar:
     task: gr.Textbox
     final: FinalPromptBar
     queue: QueuePanel
+    list: PromptListPanel
 
 
 def build(panel: Panel, assets: str) -> PromptBar:
@@ -52,7 +54,8 @@ def build(panel: Panel, assets: str) -> PromptBar:
         queue_panel.build_switches()
     final = final_prompt.build(assets)
     queue = queue_panel.build(assets)
+    prompts = prompt_list_panel.build(assets)
     resume = gr.Button("Resume", visible="hidden", elem_id="resume_button")
     retry = gr.Button("Make the rest", visible="hidden", elem_id="retry_button")
     task = gr.Textbox("", visible="hidden", elem_id="task_box", label="Task")
-    return PromptBar(generate, stop, skip, resume, retry, advanced, task, final, queue)
+    return PromptBar(generate, stop, skip, resume, retry, advanced, task, final, queue, prompts)

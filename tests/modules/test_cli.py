@@ -170,3 +170,24 @@ def open_real() -> Callable[[Path, list[str]], str]:
         return done.stdout
 
     return run
+
+
+def test_a_list_of_prompts_makes_a_task_of_each(settings: Settings, tmp_path: Path) -> None:
+    table, out = tmp_path / "mine.csv", tmp_path / "out"
+    table.write_text("prompt,image_number\npace=0.001 a,1\npace=0.001 b,2\npace=0.001 c,99\n")
+    wanted = ("--prompt", "soft light", "--list", str(table), "--out", str(out), "--set", "overwrite_step=4")
+    code, printed, errors = generate(settings, *wanted, "--dry-run")
+    assert code == 2 and printed.startswith("2 tasks, 3 pictures: how long") and "Line 3: image_number: 99" in errors
+    assert not list(out.iterdir())
+    code, printed, errors = generate(settings, *wanted)
+    assert code == 2 and "Line 3" in errors
+    prompts = [read_picture(Path(line)).parameters.prompt for line in printed.splitlines()]
+    assert prompts == ["pace=0.001 a, soft light", *["pace=0.001 b, soft light"] * 2]
+
+
+@pytest.mark.parametrize(("name", "text", "words"), [("a.txt", "# no", "no prompt"), ("a.csv", "seed\n1", "prompt")])
+def test_a_list_that_cannot_be_read(settings: Settings, tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
+    for path in (tmp_path / name, tmp_path / "gone.txt"):
+        code, printed, errors = generate(settings, "--list", str(path))
+        assert code == 2 and not printed and (words if path.exists() else "No such file") in errors

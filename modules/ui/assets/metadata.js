@@ -1,6 +1,8 @@
 // A picture that is dropped on the Metadata tab or on the prompt, pasted into the prompt, or chosen: its bytes go to our
 // own route, which answers with the text in its header; the text goes into the tab's box, where it is read like one that
 // was pasted there.
+import { isList, takeFile } from "./lists.js";
+
 const MAX_BYTES = 64 * 2 ** 20;
 const HEAD = { PNG: [0, "\x89PNG\r\n\x1a\n"], JPEG: [0, "\xff\xd8\xff"], WebP: [8, "WEBP"] };
 
@@ -36,6 +38,7 @@ async function textOf(file) {
 }
 
 async function take(file) {
+  if (isList(file)) { takeFile(file); return; }
   const asked = ++newest;
   if (!(await opened())) return;
   say("Reading …");

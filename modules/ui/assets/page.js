@@ -10,6 +10,7 @@ import { exampleSeed, mountFinalPrompt, toggleFinalPrompt } from "./final.js";
 import { changeWeight } from "./weights.js";
 import { recall, remember, mayStartAnew } from "./session.js";
 import { queue, ran, stageChanged, stopForever, takesOver, toggleForever, toggleQueue } from "./queue.js";
+import { lists, takesList } from "./lists.js";
 import { togglePresets } from "./presets.js";
 import { openHistory } from "./history.js";
 import "./metadata.js";
@@ -122,9 +123,10 @@ document.addEventListener("click", (event) => {
   else if (event.target.closest?.("#skip_button")) announceStop("skip");
 });
 
-// Before Gradio hears of it: while something is made or edited, Generate puts a task into the queue.
+// Before Gradio hears of it: a list is asked about first, and while something is made or edited, Generate puts a task
+// into the queue.
 window.addEventListener("click", (event) => {
-  if (!event.target.closest?.("#generate_button") || !takesOver()) return;
+  if (!event.target.closest?.("#generate_button") || !(takesList() || takesOver())) return;
   event.stopImmediatePropagation();
   event.preventDefault();
 }, true);
@@ -158,6 +160,7 @@ window.pinhole = {
   mount,
   downloads,
   queue,
+  lists,
   generate,
   remember,
   recall,

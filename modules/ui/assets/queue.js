@@ -68,6 +68,14 @@ export function takesOver() {
   return true;
 }
 
+export const isEditing = () => Boolean(editing);
+
+// Tasks were queued that are to be shown one after the other.
+export function joinIn() {
+  engaged = true;
+  toggleQueue(true);
+}
+
 // What is generated with these values; Generate forever compares.
 export function ran(paths, values) {
   names = paths;
