@@ -47,7 +47,8 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "fastapi": _PAGE, "starlette": _PAGE, "uvicorn": _PAGE,
     "diffusers": _REFERENCES, "transformers": _REFERENCES, "accelerate": _REFERENCES, "playwright": _REFERENCES,
     # Nothing but downloads goes to the network.
-    "http.client": _NETWORK, "ssl": _NETWORK, "certifi": _NETWORK, "urllib.request": (*_NETWORK, "benchmarks/"),
+    "http.client": (*_NETWORK, "benchmarks/"), "urllib.request": (*_NETWORK, "benchmarks/"),
+    "ssl": _NETWORK, "certifi": _NETWORK,
     "httpx": ("tests/",), "requests": (), "urllib3": (), "huggingface_hub": (), "aiohttp": (), "ftplib": (),
     "torchvision": (), "pickle": ("tests/",), "marshal": (), "shelve": (), "dill": (),
 }  # fmt: skip
