@@ -116,24 +116,18 @@ class AsyncWorker:
         """
         return self.submit_all([parameters], owner, folder)[0]
 
-    def submit_all(
-        self, wanted: Sequence[GenerationParameters], owner: str = "", folder: Path | None = None
-    ) -> list[str]:
+    def submit_all(self, wanted: Sequence[GenerationParameters], owner: str, folder: Path | None = None) -> list[str]:
         """Puts tasks into the queue in their order and returns their ids; see ``submit``."""
         tasks = []
         with self._queue_changed:
             try:
                 for parameters in wanted:
                     task_id, random_seed = new_task_id(datetime.now()), parameters.image_seed < 0
-                    place = folder or day_folder(self._outputs, task_id)
-                    told = parameters.with_seed().to_json()
+                    told, place = parameters.with_seed().to_json(), folder or day_folder(self._outputs, task_id)
                     self._store.add_task(task_id, owner, self.home, told, place, random_seed)
                     tasks.append(task_id)
             finally:
-                for task_id in tasks:
-                    self._live[task_id] = Live(TaskChannel("Waiting for the engine", ()))
-                self._queue_changed.notify_all()
-                self._refresh_waiting()
+                self._welcome(*tasks)
         return tasks
 
     def expected_seconds(self, wanted: Sequence[GenerationParameters]) -> float | None:
@@ -290,9 +284,10 @@ class AsyncWorker:
         """The newest pictures of an owner in which a model file played this role, newest first."""
         return self._store.made_with(owner, role, model, limit)
 
-    def _welcome(self, task_id: str) -> None:
-        """A task was put into the queue; the caller holds the condition."""
-        self._live[task_id] = Live(TaskChannel("Waiting for the engine", self._store.pictures(task_id)))
+    def _welcome(self, *tasks: str) -> None:
+        """Tasks were put into the queue; the caller holds the condition."""
+        for task_id in tasks:
+            self._live[task_id] = Live(TaskChannel("Waiting for the engine", self._store.pictures(task_id)))
         self._queue_changed.notify_all()
         self._refresh_waiting()
 
