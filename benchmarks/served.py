@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 from modules.store import DATABASE
 
@@ -48,8 +49,8 @@ class Application:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
+                with urlopen(f"{self.address}/alive", timeout=1):
+                    return
             except OSError:
                 time.sleep(0.05)
         raise SystemExit(f"The application does not answer: {(self.home / 'log.txt').read_text()}")

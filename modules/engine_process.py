@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_UNSAVED = 4  # pictures that may wait for the disk before sampling has to wait for it
+NICENESS = 5  # the page and other programs come first: one that stutters is worse than a picture that takes longer
 
 
 class PipelineLike(Protocol):
@@ -78,6 +79,8 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
     """The life of an engine process: until it is told to exit, or the application is gone."""
     # Before torch is loaded: threads that spin while they wait make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if hasattr(os, "nice"):  # Windows has it otherwise
+        os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal is for the application, which then tells us
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="engine: %(message)s")
     courier = Courier(connection)

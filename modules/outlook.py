@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from modules.events import PictureRecord, Preview
 from modules.files import ModelFileError, ModelFiles
@@ -12,6 +13,7 @@ from modules.line import Line
 from modules.parameters import GenerationParameters
 from modules.store import TaskRecord
 
+MOST_READ = 4096  # tasks whose parameters are remembered
 State = tuple[Preview, tuple[PictureRecord, ...]]
 UNKNOWN: State = (Preview(0, ""), ())
 
@@ -39,15 +41,15 @@ class Outlook:
         self._line = line
         self._models = models
         self._engines = engines
-        self._history: list[Timing] | None = None
+        self._past: _Past | None = None
 
     def forget(self) -> None:
         """Another task has ended: what tasks took is read again."""
-        self._history = None
+        self._past = None
 
     def places(self, tasks: Sequence[TaskRecord], owner: str, states: Mapping[str, State]) -> list[Place]:
         """Those of an owner among all unfinished tasks in their order; the others count in the times only."""
-        told = [GenerationParameters.from_json(task.parameters) for task in tasks]
+        told = [_read(task.parameters) for task in tasks]
         found = [states.get(task.id, UNKNOWN) for task in tasks]
         lasting = [self._lasting(*each) for each in zip(tasks, told, found, strict=True)]
         active = [number for number, task in enumerate(tasks) if not task.held]
@@ -66,7 +68,7 @@ class Outlook:
 
     def _each(self, parameters: GenerationParameters) -> float | None:
         work = self._work_of(parameters)
-        return None if work is None else expected(work, self._timings())
+        return None if work is None else self._what_was().expected(work)
 
     def _lasting(self, task: TaskRecord, parameters: GenerationParameters, state: State) -> float | None:
         preview, pictures = state
@@ -79,16 +81,36 @@ class Outlook:
             return each * parameters.image_number * (1 - preview.percent / 100)
         return each * max(0, parameters.image_number - len(pictures))
 
-    def _timings(self) -> list[Timing]:
-        history = self._history
-        if history is None:
-            laps = [(self._work_of(GenerationParameters.from_json(lap.parameters)), lap) for lap in self._line.laps()]
-            history = [Timing(work, lap.seconds) for work, lap in laps if work is not None]
-            self._history = history
-        return history
+    def _what_was(self) -> _Past:
+        past = self._past
+        if past is None:
+            laps = [(self._work_of(_read(lap.parameters)), lap) for lap in self._line.laps()]
+            past = _Past([Timing(work, lap.seconds) for work, lap in laps if work is not None])
+            self._past = past
+        return past
 
     def _work_of(self, parameters: GenerationParameters) -> Work | None:
         try:
             return work_of(parameters, self._models.facts(parameters.base_model))
         except ModelFileError:
             return None
+
+
+class _Past:
+    """What tasks took, and what that lets expect of others."""
+
+    def __init__(self, history: Sequence[Timing]) -> None:
+        self._history = history
+        self._known: dict[Work, float | None] = {}
+
+    def expected(self, work: Work) -> float | None:
+        """Seconds of a picture; None if nothing is known."""
+        if work not in self._known:
+            self._known[work] = expected(work, self._history)
+        return self._known[work]
+
+
+@lru_cache(MOST_READ)
+def _read(parameters: str) -> GenerationParameters:
+    """Everybody who looks at the queue asks for all of it, again and again."""
+    return GenerationParameters.from_json(parameters)
