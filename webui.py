@@ -23,13 +23,15 @@ import gradio as gr
 from modules.api import download_routes, history_routes, queue_routes, task_routes
 from modules.api.front import owner_of
 from modules.api.guard import is_loopback
+from modules.api.login import Gate
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
 from modules.async_worker import AsyncWorker, create_worker
+from modules.auth import AuthError
 from modules.choices import NO_MODEL
 from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
-from modules.flags import address_of
+from modules.flags import address_of, addresses_elsewhere
 from modules.history import History, Keeper
 from modules.model_cards import Catalogue
 from modules.model_fit import refiner_problem
@@ -227,14 +229,17 @@ class Handlers:
         )  # fmt: skip
 
 
-def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
-    """The whole page. ``assets`` is the address of its scripts. Every declared parameter is placed exactly once."""
+def build_ui(handlers: Handlers, assets: str, login: bool = False) -> gr.Blocks:
+    """The whole page. Every declared parameter is placed exactly once.
+
+    ``assets`` is the address of its scripts; ``login`` is whether people sign in, and out again.
+    """
     start = handlers.presets.start()
     panel = Panel(start.parameters, handlers.wording(start.parameters.base_model))
     page = gr.Blocks(title="Pinhole", analytics_enabled=False, fill_width=True)
     with page:
         notes = (*start.notes, *handlers.settings.notes, *read_styles(handlers.settings.styles).notes)
-        note, fetched = header.build(note_html(notes), assets)
+        note, fetched = header.build(note_html(notes), assets, login)
         with gr.Row(elem_id="main"):
             with gr.Column(elem_id="left", scale=1):
                 stage = canvas.build(assets)
@@ -318,22 +323,22 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     processor away from the page. Raises ``StoreError``.
     """
     give_gradio_a_folder(settings.data / "gradio")
+    gate = Gate.at(settings.accounts, settings.sessions, is_loopback(settings.host), sys.stdout.write)
     worker = worker or create_worker(settings)
     looked_at = threading.Event()
     library = ModelLibrary(settings.models)
-    downloads = Downloads(settings, library)
+    downloads, history = Downloads(settings, library), Store(settings.data / DATABASE)
+    keeper = Keeper(History(history), settings.outputs)
+    handlers = Handlers(settings, library, worker, looked_at.set)
+    everybodys = is_loopback(settings.host) and not gate.closed
     routes = router(worker.picture, partial(read_styles, settings.styles))
     routes.include_router(download_routes.router(downloads))
-    history = Store(settings.data / DATABASE)
-    keeper = Keeper(History(history), settings.outputs)
-    kept = settings.data / "thumbnails"
-    routes.include_router(history_routes.router(History(history), kept, is_loopback(settings.host), keeper.look))
+    routes.include_router(history_routes.router(History(history), settings.thumbnails, everybodys, keeper.look))
     routes.include_router(queue_routes.router(worker))
-    handlers = Handlers(settings, library, worker, looked_at.set)
     routes.include_router(task_routes.router(worker, lambda: handlers.presets.start().parameters, handlers.possible))
     assets = assets_address()
-    page = build_ui(handlers, assets)
-    app = application(page, theme(), routes, head(assets), settings.host)
+    page = build_ui(handlers, assets, gate.closed)
+    app = application(page, theme(), routes, head(assets), settings.host, gate.around)
     address = address_of(door)
 
     def start_engine() -> None:
@@ -344,6 +349,8 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     def ready() -> None:
         log.info("answering on %s", address)
         sys.stdout.write(f"Pinhole is ready at {address}   (Ctrl+C ends it)\n")
+        for other in addresses_elsewhere(door):
+            sys.stdout.write(f"On other machines: {other}\n")
         sys.stdout.flush()
         threading.Thread(target=start_engine, name="start-engine", daemon=True).start()
         if settings.in_browser:
@@ -364,19 +371,17 @@ def start(worker: AsyncWorker) -> None:
     while True:
         try:
             worker.start()
+            return worker.warm_up()
         except StoreError as error:
             log.error("%s", error)
             time.sleep(RETRY_SECONDS)
-        else:
-            worker.warm_up()
-            return
 
 
 def main(settings: Settings, door: socket.socket) -> int:
     """Serve the page until interrupted; returns the exit code."""
     try:
         serve(settings, door)
-    except StoreError as error:
+    except (StoreError, AuthError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

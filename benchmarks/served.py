@@ -8,8 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -32,6 +33,7 @@ class Application:
 
     home: Path
     port: int
+    settings: Mapping[str, str] = field(default_factory=dict)  # of its environment
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,7 +44,8 @@ class Application:
     def start(self) -> None:
         """Starts it, and comes back when it answers."""
         places = {"path_outputs": "outputs", "path_data": "data"}
-        environment = {**os.environ, **{key: str(self.home / name) for key, name in places.items()}}
+        folders = {key: str(self.home / name) for key, name in places.items()}
+        environment = {**os.environ, **folders, **self.settings}
         command = [sys.executable, "entry.py", "--port", str(self.port), "--disable-in-browser", "--preset", "mini"]
         with (self.home / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
         "entry.py generate --help says more.",
     )
     made.add_argument("--port", type=int, metavar="N", help="the port of the page (without it: 7865 or the next free)")
+    made.add_argument(
+        "--listen", dest="host", nargs="?", const="0.0.0.0", metavar="ADDRESS",
+        help="answer other machines as well (without ADDRESS: all that reach this one); they have to sign in",
+    )  # fmt: skip
+    made.add_argument("--share", action=_Declined, nargs=0, help=argparse.SUPPRESS)
     made.add_argument("--preset", metavar="NAME", help="the preset to start with (a file in the presets folder)")
     made.add_argument("--output-path", dest="outputs", type=Path, metavar="FOLDER", help="where pictures are saved")
     browser = made.add_mutually_exclusive_group()
@@ -123,6 +128,16 @@ _FORMATS = (
 )
 
 
+class _Declined(argparse.Action):
+    """A flag of other programs that would be answered with less than it promises."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        parser.error(
+            "--share is not there: it would send your pictures and prompts through a stranger's server. For machines "
+            "of your network use --listen; for those elsewhere a VPN, or ssh -L 7865:127.0.0.1:7865 to this machine."
+        )
+
+
 def _threads(text: str) -> int:
     """A number of threads; 0 or less, as for older programs, means as many as are usual."""
     try:
@@ -134,7 +149,7 @@ def _threads(text: str) -> int:
     return max(0, number)
 
 
-PAGE_SETTINGS = ("port", "preset", "outputs", "in_browser", "preset_downloads", "hf_mirror")
+PAGE_SETTINGS = ("host", "port", "preset", "outputs", "in_browser", "preset_downloads", "hf_mirror")
 """The flags that are fields of `Settings` by themselves."""
 
 
@@ -174,6 +189,17 @@ def address_of(door: socket.socket) -> str:
     host, port = door.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{host}:{port}/"
+
+
+def addresses_elsewhere(door: socket.socket) -> list[str]:
+    """The addresses under which other machines find a server that listens everywhere, as far as they are known."""
+    host, port = door.getsockname()[:2]
+    if host not in ("0.0.0.0", "::"):
+        return []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks which way would be taken
+        return [f"http://{probe.getsockname()[0]}:{port}/"]
+    return []
 
 
 def _listen(host: str, port: int) -> socket.socket:

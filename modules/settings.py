@@ -63,6 +63,21 @@ class Settings:
         return (self.presets, self.own_presets or self.data / "presets")
 
     @property
+    def accounts(self) -> Path:
+        """The file of who may sign in."""
+        return self.root / "auth.json"
+
+    @property
+    def sessions(self) -> Path:
+        """The file of who is signed in."""
+        return self.data / "sessions.json"
+
+    @property
+    def thumbnails(self) -> Path:
+        """The folder of small pictures: they can be made again at any time."""
+        return self.data / "thumbnails"
+
+    @property
     def texts(self) -> Path:
         """The folder of encoded texts: they can be made again at any time."""
         return self.data / "texts"

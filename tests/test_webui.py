@@ -230,7 +230,7 @@ def client(handlers: webui.Handlers) -> Iterator[TestClient]:
     webui.give_gradio_a_folder(handlers.settings.data / "gradio")
     assets = assets_address()
     page = webui.build_ui(handlers, assets)
-    app = application(page, theme(), router(handlers.worker.picture), head(assets), "127.0.0.1")
+    app = application(page, theme(), router(handlers.worker.picture), head(assets), "127.0.0.1", lambda app: app)
     with TestClient(app, base_url="http://127.0.0.1:7865") as opened:
         yield opened
 

@@ -22,8 +22,10 @@ THREADS = 400
 FAREWELL_SECONDS = 1
 
 
-def application(page: gr.Blocks, look: gr.themes.Base, routes: APIRouter, head: str, host: str) -> ASGIApp:
-    """The whole server as one ASGI app, answering to the names that mean ``host``."""
+def application(
+    page: gr.Blocks, look: gr.themes.Base, routes: APIRouter, head: str, host: str, login: Callable[[ASGIApp], ASGIApp]
+) -> ASGIApp:
+    """The whole server as one ASGI app, answering to the names that mean ``host``; ``login`` goes around all of it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.include_router(routes)
     gr.mount_gradio_app(
@@ -41,7 +43,7 @@ def application(page: gr.Blocks, look: gr.themes.Base, routes: APIRouter, head: 
         mcp_server=False,
         theme=look,
     )
-    return Guard(Door(Front(app, head)), host_check(host))
+    return Guard(login(Door(Front(app, head))), host_check(host))
 
 
 class Server(uvicorn.Server):

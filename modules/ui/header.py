@@ -34,15 +34,21 @@ SWITCH = """
   </svg>
 </button>
 """
+SIGN_OUT = """
+<form method="post" action="/logout"><button id="logout_button" type="submit">Sign out</button></form>
+"""
 
 
-def build(note: str, assets: str) -> tuple[gr.HTML, DownloadsPanel]:
-    """Place the line; ``note`` is HTML, ``assets`` the address of the page's scripts. Returns what the page wires."""
+def build(note: str, assets: str, login: bool) -> tuple[gr.HTML, DownloadsPanel]:
+    """Place the line; returns what the page wires.
+
+    ``note`` is HTML, ``assets`` the address of the page's scripts, ``login`` whether somebody can sign out.
+    """
     with gr.Row(elem_id="top"):
         gr.HTML(NAME, elem_id="name", apply_default_css=False, js_on_load=None)
         line = gr.HTML(note, elem_id="model_note", apply_default_css=False, js_on_load=None)
         downloads = downloads_panel.build(assets)
-        gr.HTML(SWITCH, elem_id="theme", apply_default_css=False, js_on_load=None)
+        gr.HTML(SWITCH + (SIGN_OUT if login else ""), elem_id="theme", apply_default_css=False, js_on_load=None)
     return line, downloads
 
 
