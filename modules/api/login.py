@@ -102,7 +102,9 @@ class Login:
     def _form(
         self, words: str = "", name: str = "", status: int = 200, headers: Mapping[str, str] | None = None
     ) -> Response:
-        page = self._page.substitute(words=escape(words), name=escape(name[:200]))
+        here, nowhere = " autofocus", ""
+        first, second = (nowhere, here) if name else (here, nowhere)
+        page = self._page.substitute(words=escape(words), name=escape(name[:200]), first=first, second=second)
         return HTMLResponse(page, status, {**NO_STORE, **(headers or {})})
 
 

@@ -44,7 +44,7 @@ def test_somebody_signs_in_makes_a_picture_and_signs_out(visitor: Visitor, anoth
     visitor.expected = ("status of 401",)
     page = sign_in(visitor, house, "ann", "wrong")
     page.wait_for_selector("[role=alert]:has-text('do not go together')")
-    assert page.input_value("[name=user]") == "ann" and page.evaluate("document.activeElement.name") == "user"
+    assert page.input_value("[name=user]") == "ann" and page.evaluate("document.activeElement.name") == "password"
     page.fill("[name=password]", "eins")
     page.keyboard.press("Enter")
     settle(page)
