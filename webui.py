@@ -54,6 +54,7 @@ from modules.ui.header import note_html, note_update
 from modules.ui.metadata_tab import MetadataTab
 from modules.ui.model_notes import file_lists
 from modules.ui.panel import Panel
+from modules.ui.plot_panel import PlotDesk
 from modules.ui.preset_bar import PresetDesk
 from modules.ui.prompt_list_panel import PromptListDesk
 from modules.ui.queue_panel import QueueDesk
@@ -252,13 +253,14 @@ def build_ui(handlers: Handlers, assets: str, login: bool = False) -> gr.Blocks:
                 with gr.Tab("Models") as models:
                     files = models_tab.build(panel)
                 with gr.Tab("Advanced"):
-                    advanced_tab.build(page, panel, EVENT)
+                    plot = advanced_tab.build(page, panel, EVENT)
                 with gr.Tab("Metadata"):
                     told = MetadataTab.build()
         _wire_tasks(handlers, page, panel, stage, bar, note)
         _wire_form(handlers, page, panel, note, tab, start)
         fetched.wire(tab.presets.preset, panel.ctrls(), note, handlers.presets.chosen, EVENT)
         files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
+        plot.wire(PlotDesk(handlers.worker, handlers.possible), bar.list.panel, panel.ctrls(), EVENT)
         told.wire(panel, handlers.catalogue.names, handlers.wording, EVENT)
     return page
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Condition, RLock, Thread
 
 from modules.channel import TaskChannel
-from modules.day_log import write_log
+from modules.day_log import DayLogs
 from modules.engine_messages import EngineConfig, Expanded
 from modules.engine_process import Factory, in_words, load_pipeline
 from modules.engines import Engine, LocalEngine
@@ -25,6 +25,8 @@ from modules.locks import Alive, is_alive
 from modules.outlook import Outlook, Place
 from modules.outputs import day_folder, new_task_id
 from modules.parameters import GenerationParameters
+from modules.plot import Plot
+from modules.plots import Plots
 from modules.prompt_sources import prompt_sources
 from modules.prompts import Sources
 from modules.settings import Settings
@@ -69,6 +71,8 @@ class AsyncWorker:
         self._unsettled: list[tuple[str, FinalState, str]] = []
         self._line = Line(store, self.home)
         self._outlook = Outlook(self._line, models, len(self._engines))
+        self._plots = Plots(store)
+        self._logs = DayLogs(outputs, store.day)
         self._closing = False
         self._threads: list[Thread] = []
         if kind == "app":
@@ -128,6 +132,13 @@ class AsyncWorker:
                     tasks.append(task_id)
             finally:
                 self._welcome(*tasks)
+        return tasks
+
+    def submit_plot(self, plot: Plot, owner: str, folder: Path | None = None) -> list[str]:
+        """Queues the cells of a plot, whose grid is made when all of them have ended; see ``submit``."""
+        with self._queue_changed:
+            tasks = self.submit_all(plot.cells, owner, folder)
+            self._plots.add(plot, tasks)
         return tasks
 
     def expected_seconds(self, wanted: Sequence[GenerationParameters]) -> float | None:
@@ -292,12 +303,14 @@ class AsyncWorker:
         self._refresh_waiting()
 
     def _adopt(self) -> None:
-        dead = self._store.adopt(self.home, lambda home: is_alive(self._homes, home), _is_command)
+        ours, orphan = lambda home: is_alive(self._homes, home), lambda home: home.startswith("command-")
+        dead = self._store.adopt(self.home, ours, orphan)
         for home in dead:
             (self._homes / f"{home}.lock").unlink(missing_ok=True)
 
     def _work(self, engine: Engine) -> None:
         """The life of a worker thread."""
+        self._plots.draw_ended()
         while not self._closing:
             try:
                 task = self._next_task()
@@ -346,19 +359,11 @@ class AsyncWorker:
             log.error("%s", error)
             self._unsettled.append((task.id, state, message))
         self._outlook.forget()
+        self._plots.draw_ended()
         with self._queue_changed:
             self._live.pop(task.id, None)
             live.channel.end(self._stored_finish(task.id, state, message))
-        self._log_day(task.folder)
-
-    def _log_day(self, folder: Path) -> None:
-        """Keeps the log of a day's folder; a command's own folder gets none. Nobody waits for it."""
-        if folder.parent != self._outputs or not folder.is_dir():
-            return
-        try:
-            write_log(folder, self._store.day(folder))
-        except (StoreError, OSError) as error:
-            log.error("the log of %s could not be written: %s", folder, error)
+        self._logs.write(task.folder)
 
     def _stored_finish(self, task_id: str, state: FinalState, message: str) -> Finish:
         try:
@@ -393,7 +398,3 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
     models = ModelFiles(settings.models.checkpoints)
     sources = partial(prompt_sources, settings)
     return AsyncWorker(store, (engine,), models, settings.outputs, sources=sources, kind=kind)
-
-
-def _is_command(home: str) -> bool:
-    return home.startswith("command-")

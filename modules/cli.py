@@ -19,6 +19,7 @@ from modules.flags import add_memory_flags, policy_of
 from modules.metadata import MetadataError, read_text
 from modules.metadata_texts import read_told
 from modules.parameters import GenerationParameters
+from modules.plot import Plot, read_plot
 from modules.presets import StartingPoint, apply_preset
 from modules.prompt_list import PromptList, is_list, joined, lines_of_table, lines_of_text, read_list
 from modules.settings import Settings, load_settings
@@ -40,7 +41,8 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
             root or Path(__file__).resolve().parent.parent, {"memory": policy_of(arguments)}, os.environ
         )
         start = starting_point(arguments, settings)
-        wanted = wanted_of(start.parameters)
+        plot = plot_of(arguments, start.parameters)
+        wanted = wanted_of(start.parameters) if plot is None else PromptList(plot.cells, ())
         folder = None if arguments.out is None else usable_folder(arguments.out)
         worker = create_worker(settings, kind="command", factory=factory)
     except ValueError as error:
@@ -56,7 +58,11 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
             return BAD_INPUT if wanted.problems else DONE
         worker.start()
         tasks = [parameters.with_seed() for parameters in wanted.tasks]
-        codes = _watch_all(worker, worker.submit_all(tasks, "command", folder), tasks)
+        if plot is None:
+            ids = worker.submit_all(tasks, "command", folder)
+        else:
+            ids = worker.submit_plot(plot, "command", folder)
+        codes = _watch_all(worker, ids, tasks)
         return max([*codes, *([BAD_INPUT] if wanted.problems else [])])
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
@@ -87,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
         "--list", type=Path, dest="prompts", metavar="FILE",
         help="prompts, one a line, or a .csv or .tsv table whose first row names parameters; a task is made of each",
     )  # fmt: skip
+    for axis in "xyz":
+        made.add_argument(
+            f"--{axis}", metavar="KEY=VALUES", help="the columns of an X/Y/Z plot, for example guidance_scale=2,4,7"
+            if axis == "x" else argparse.SUPPRESS,
+        )  # fmt: skip
     made.add_argument(
         "--dry-run", action="store_true", help="say how many pictures would be made and about how long it would take"
     )
@@ -127,6 +138,13 @@ def lines_of(path: Path) -> list[str]:
     if not lines:
         raise ValueError(f"--list {path}: there is no prompt in it")
     return lines
+
+
+def plot_of(arguments: argparse.Namespace, parameters: GenerationParameters) -> Plot | None:
+    """The plot meant by the flags, if there is one; raises ``ValueError`` in words."""
+    told = [(text or "").partition("=") for text in (arguments.x, arguments.y, arguments.z)]
+    x, y, z = ((name, values) for name, _, values in told)
+    return read_plot(parameters, x, y, z) if any((x[0], y[0], z[0])) else None
 
 
 def wanted_of(parameters: GenerationParameters) -> PromptList:

@@ -7,8 +7,9 @@ policy forbids scripts, so that a prompt out of somebody else's picture does no 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 from modules.events import PictureRecord
+
+log = logging.getLogger(__name__)
 
 NAME = "log.html"
 _HEAD = """<!doctype html>
@@ -34,6 +37,23 @@ dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 3px 14px; m
 dt, summary { color: #a89f92; } dd { margin: 0; } pre { white-space: pre-wrap; font-size: 13px; }
 </style></head><body><h1>{title}</h1>
 """
+
+
+class DayLogs:
+    """The logs of the days' folders in ``outputs``; ``find`` gives the pictures of one, as ``write_log`` takes them."""
+
+    def __init__(self, outputs: Path, find: Callable[[Path], Iterable[tuple[PictureRecord, str]]]) -> None:
+        self._outputs = outputs
+        self._find = find
+
+    def write(self, folder: Path) -> None:
+        """Keeps the log of a day's folder; a command's own folder gets none. Nobody waits for it."""
+        if folder.parent != self._outputs or not folder.is_dir():
+            return
+        try:
+            write_log(folder, self._find(folder))
+        except (ValueError, OSError) as error:
+            log.error("the log of %s could not be written: %s", folder, error)
 
 
 def write_log(folder: Path, pictures: Iterable[tuple[PictureRecord, str]]) -> None:

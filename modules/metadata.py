@@ -81,8 +81,15 @@ def encode_picture(
 
     ``text`` is our own and complete; ``common`` is what other programs find. Without it ours is in its place.
     """
-    image = Image.fromarray(picture)
     buffer = BytesIO()
+    encode_image(Image.fromarray(picture), output_format, text, common, buffer)
+    return buffer.getvalue()
+
+
+def encode_image(
+    image: Image.Image, output_format: str, text: str, common: SchemeText | None, buffer: BinaryIO
+) -> None:
+    """Writes a picture as ``encode_picture`` does."""
     if output_format == "png":
         info = PngInfo()
         info.add_text("parameters", text if common is None else _png_text(common.text))
@@ -97,7 +104,6 @@ def encode_picture(
         image.save(buffer, "WEBP", quality=QUALITY, exif=_exif(text, common))
     else:
         raise ValueError(f"{shown(output_format)} is not an output format")
-    return buffer.getvalue()
 
 
 def encode_preview(picture: np.ndarray[Any, Any]) -> bytes:

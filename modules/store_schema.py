@@ -66,12 +66,22 @@ ALTER TABLE tasks ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN random_seed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN began REAL
 """
+# Cells are tasks, in their order.
+PLOTS = """
+CREATE TABLE plots (
+    id INTEGER PRIMARY KEY,
+    axes TEXT NOT NULL,                 -- JSON
+    tasks TEXT NOT NULL,                -- JSON: their ids
+    done INTEGER NOT NULL DEFAULT 0
+) STRICT
+"""
 # Each brings the store from the version that is its index to the next one.
 STEPS = (
     SCHEMA,
     "ALTER TABLE tasks ADD COLUMN texts TEXT NOT NULL DEFAULT ''",  # JSON: what was drawn when the task was planned
     HISTORY + HISTORY_ROWS,
     QUEUE,
+    PLOTS,
 )
 SCHEMA_VERSION = len(STEPS)
 

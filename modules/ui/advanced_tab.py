@@ -8,7 +8,9 @@ from typing import Any
 import gradio as gr
 
 from modules.performance import MODES
+from modules.ui import plot_panel
 from modules.ui.panel import Panel
+from modules.ui.plot_panel import PlotPanel
 
 # The order in which users of Fooocus look for them; what it does not have stands beside its nearest kin.
 DEBUG_TOOLS = (
@@ -20,10 +22,11 @@ DEBUG_TOOLS = (
 FREEU = ("freeu_enabled", "freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2")
 
 
-def build(page: gr.Blocks, panel: Panel, event: Mapping[str, Any]) -> None:
+def build(page: gr.Blocks, panel: Panel, event: Mapping[str, Any]) -> PlotPanel:
     """Place the parameters of this tab; it comes last, because its tools take every parameter that is left."""
     panel.place("guidance_scale")
     panel.place("sharpness")
+    plot = plot_panel.build()
     developer: Any = gr.Checkbox(
         False, label="Developer Debug Mode", elem_id="developer_mode", container=False, interactive=True
     )
@@ -41,6 +44,7 @@ def build(page: gr.Blocks, panel: Panel, event: Mapping[str, Any]) -> None:
     # Chosen by hand only: a preset and the last session bring a value of their own.
     mode, intermediate = panel.get("performance_selection"), panel.get("advanced.disable_intermediate_results")
     mode.input(hides_intermediate, mode, intermediate, **event)
+    return plot
 
 
 def hides_intermediate(mode: str) -> bool:

@@ -42,9 +42,9 @@ class PromptListDesk:
             found = self._read(args)
             seconds = self.worker.expected_seconds(found.tasks)
         except ValueError as error:
-            return _answer("refused", message=with_labels(str(error)))
+            return answer("refused", message=with_labels(str(error)))
         problems = [with_labels(problem) for problem in found.problems]
-        return _answer("looked", tasks=len(found.tasks), pictures=found.pictures, seconds=seconds, problems=problems)
+        return answer("looked", tasks=len(found.tasks), pictures=found.pictures, seconds=seconds, problems=problems)
 
     def run(self, request: gr.Request, *args: Any) -> Update:
         """Queues the tasks of the list, but for lines with which something is wrong."""
@@ -54,8 +54,8 @@ class PromptListDesk:
                 raise PromptListError(" ".join(found.problems))
             tasks = self.worker.submit_all(found.tasks, owner_of(request.cookies))
         except ValueError as error:
-            return _answer("refused", message=with_labels(str(error)))
-        return _answer("queued", tasks=len(tasks))
+            return answer("refused", message=with_labels(str(error)))
+        return answer("queued", tasks=len(tasks))
 
     def _read(self, args: Sequence[Any]) -> PromptList:
         found = read_list(parameters_from_ctrls(args))
@@ -99,6 +99,7 @@ def build(assets: str) -> PromptListPanel:
     )
 
 
-def _answer(state: str, **values: Any) -> Update:
+def answer(state: str, **values: Any) -> Update:
+    """What the dialog is told."""
     # The page notices changes only: the same answer twice must be two values.
     return gr.update(value={"state": state, **values, "stream": token_hex(4)})

@@ -7,6 +7,7 @@ const KINDS = /\.(txt|csv|tsv)$/i;
 const MAX_BYTES = 2 ** 20;
 
 let box = null;
+let kind = "list"; // of what the dialog asks about: a list or a plot
 let asking = false; // Generate was pressed, and the answer has not come
 
 const press = (id) => document.querySelector(`#${id}`)?.click();
@@ -17,7 +18,7 @@ export const lists = {
   mount(element, props, watch) {
     box = element.querySelector("dialog");
     part("cancel").addEventListener("click", () => box.close());
-    part("run").addEventListener("click", () => { part("run").disabled = true; press("list_run"); });
+    part("run").addEventListener("click", () => { part("run").disabled = true; press(kind === "plot" ? "plot_run" : "list_run"); });
     watch("value", () => answered(props.value));
   },
 };
@@ -66,9 +67,11 @@ function answered(value) {
   }
 }
 
-function open({ tasks, pictures, seconds, problems }) {
+function open({ tasks, pictures, seconds, problems, ...told }) {
+  kind = told.kind ?? "list";
+  box.querySelector("h2").textContent = kind === "plot" ? "An X/Y/Z plot" : "A list of prompts";
   const time = seconds ? `about ${duration(seconds)} on this machine` : "how long that takes is not known yet";
-  part("sum").textContent = tasks ? `${many(tasks, "task")}, ${many(pictures, "picture")}: ${time}.` : "No line of it can be used.";
+  part("sum").textContent = tasks ? `${kind === "plot" ? "" : `${many(tasks, "task")}, `}${many(pictures, "picture")}: ${time}.` : "No line of it can be used.";
   part("problems").replaceChildren(...problems.map((words) => Object.assign(document.createElement("li"), { textContent: words })));
   part("run").disabled = !tasks;
   part("run").textContent = problems.length && tasks ? `Queue the other ${many(tasks, "line")}` : "Queue them";

@@ -1,0 +1,139 @@
+"""Plots end to end with the stand-in engine: every cell a task, one labelled grid, also when something goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from modules.async_worker import AsyncWorker, Finish, create_worker
+from modules.metadata import read_picture
+from modules.outputs import OutputError
+from modules.parameters import BUILT_IN_MODEL, GenerationParameters
+from modules.plot import Plot, read_plot
+from modules.plot_grid import INK, PAPER, Cell, Labels, draw_plot
+from modules.settings import Settings
+from tests.modules.conftest import settings
+from tests.modules.stand_in import build
+
+__all__ = ["settings"]  # fixtures
+BASE = GenerationParameters(prompt="pace=0.001 a red cat", image_seed=3, base_model=BUILT_IN_MODEL).with_values(
+    {"advanced.overwrite_step": 2}
+)
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[AsyncWorker]:
+    made = create_worker(settings, factory=build)
+    made.start()
+    yield made
+    made.close()
+
+
+def plot_of(x: tuple[str, str], y: tuple[str, str] = ("", "")) -> Plot:
+    return read_plot(BASE, x, y, ("", ""))
+
+
+def finished(worker: AsyncWorker, task: str) -> Finish:
+    end = list(worker.follow(task))[-1]
+    assert isinstance(end, Finish)
+    return end
+
+
+def test_a_plot_ends_in_one_labelled_picture(worker: AsyncWorker) -> None:
+    plot = plot_of(("guidance_scale", "2,4,6"), ("Prompt S/R", "red, blue"))
+    tasks = worker.submit_plot(plot, "me")
+    ends = [finished(worker, task) for task in tasks]
+    assert [len(end.pictures) for end in ends] == [1, 1, 1, 1, 1, 2], "the grid comes with the last"
+    grid = ends[-1].pictures[1]
+    with Image.open(grid.path) as sheet, Image.open(ends[0].pictures[0].path) as first:
+        assert sheet.size == (grid.width, grid.height)
+        assert sheet.width > 3 * first.width and sheet.height > 2 * first.height
+    info = read_picture(grid.path)
+    assert info.parameters.guidance_scale == 6 and info.facts["plot"]["x"][0] == "Guidance Scale: 2"
+    assert worker.picture(grid.id) is not None and grid in worker.latest("me")
+
+
+def test_a_cell_that_fails_is_empty_and_the_rest_is_made(worker: AsyncWorker) -> None:
+    plot = plot_of(("base_model", f"{BUILT_IN_MODEL}, gone.safetensors"))
+    first, second = [finished(worker, task) for task in worker.submit_plot(plot, "me")]
+    assert first.state == "done" and second.state == "failed" and "gone.safetensors" in second.message
+    grids = [record for record in worker.latest("me") if "plot" in record.facts]
+    assert len(grids) == 1 and grids[0].task_id == first.pictures[0].task_id
+
+
+def test_a_plot_that_was_stopped_is_drawn_of_what_there_is_and_one_of_nothing_is_not(worker: AsyncWorker) -> None:
+    tasks = worker.submit_plot(plot_of(("image_seed", "1-4")), "me")
+    finished(worker, tasks[0])
+    for task in reversed(tasks):
+        worker.stop(task)
+    ends = [finished(worker, task) for task in tasks]
+    assert any(end.state == "stopped" for end in ends)
+    other = worker.submit_plot(plot_of(("base_model", "gone.safetensors, also.safetensors")), "you")
+    assert all(finished(worker, task).state == "failed" for task in other)
+    assert not worker.latest("you")
+
+
+def test_what_an_application_could_not_draw_any_more_is_drawn_at_the_next_start(settings: Settings) -> None:
+    before = create_worker(settings, factory=build)
+    before.start()
+    tasks = before.submit_plot(plot_of(("image_seed", "1,2")), "me")
+    for task in tasks:
+        finished(before, task)
+    (grid,) = [record for record in before.latest("me") if "plot" in record.facts]
+    with before._store.transaction("forget") as database:  # as if it had been killed right before
+        database.execute("UPDATE plots SET done = 0")
+        database.execute("DELETE FROM pictures WHERE id = ?", (grid.id,))
+    before.close()
+    after = create_worker(settings, factory=build)
+    after.start()
+    finished(after, after.submit(BASE, "me"))
+    assert grid.id in {record.id for record in after.latest("me")}
+    after.close()
+
+
+def picture(folder: Path, name: str, size: tuple[int, int], colour: str) -> Cell:
+    path = folder / f"{name}.png"
+    Image.new("RGB", size, colour).save(path)
+    return Cell(path)
+
+
+def test_every_cell_is_at_its_place(tmp_path: Path) -> None:
+    colours = ["#ff0000", "#00ff00", "#0000ff", "#ffff00"]
+    cells = [picture(tmp_path, str(place), (64, 48), colour) for place, colour in enumerate(colours)]
+    sheet = draw_plot(cells, Labels(["a", "b"], ["c", "d"], [""]))
+    found: dict[str, list[tuple[int, int]]] = {}
+    for y in range(sheet.height):
+        for x in range(sheet.width):
+            pixel = sheet.getpixel((x, y))
+            assert isinstance(pixel, tuple)
+            found.setdefault("#{:02x}{:02x}{:02x}".format(*pixel), []).append((x, y))
+    assert all(len(found[colour]) == 64 * 48 for colour in colours)
+    red, green, blue = (found[colour][0] for colour in colours[:3])
+    assert red[0] == blue[0] < green[0] and red[1] == green[1] < blue[1]
+    assert PAPER in found and INK in found, "there are words"
+
+
+def test_sizes_may_differ_and_labels_may_be_long(tmp_path: Path) -> None:
+    cells = [
+        picture(tmp_path, "wide", (64, 16), "red"),
+        picture(tmp_path, "high", (16, 64), "blue"),
+        Cell(None, "x" * 999),
+    ]
+    sheet = draw_plot(cells, Labels(["雪の中の狐" * 50, "\u202eevil", "w" * 500], [""], ["a title " * 100]))
+    assert sheet.width >= 3 * 64 and sheet.height < 64 * 10
+
+
+def test_a_plot_that_is_too_large_is_made_smaller_or_refused(tmp_path: Path) -> None:
+    cell = picture(tmp_path, "large", (1200, 1200), "red")
+    sheet = draw_plot([cell] * 40, Labels(["x"] * 40, [""], [""]))
+    assert sheet.width <= 16_383 and sheet.height < 600
+    with pytest.raises(OutputError, match="do not go into one picture"):
+        draw_plot([cell] * 2000, Labels(["x"] * 2000, [""], [""]))
+    with pytest.raises(OutputError, match="no picture"):
+        draw_plot([Cell(None)], Labels(["x"], [""], [""]))
+    (tmp_path / "large.png").write_bytes(b"no picture")
+    with pytest.raises(OutputError, match="cannot be read"):
+        draw_plot([cell], Labels(["x"], [""], [""]))
