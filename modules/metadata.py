@@ -11,6 +11,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -33,8 +34,11 @@ QUALITY = 95
 _SOFTWARE, _MAKER_NOTE, _USER_COMMENT = 0x0131, 0x927C, 0x9286
 _OURS = 0xFDE8  # the first tag of those that TIFF leaves to everybody's own use
 _EXIF_DIRECTORY = 0x8769
-_MAX_EXIF_TEXT = 60_000  # an EXIF block of a JPEG file ends at 65,533 bytes
-_MAX_TEXT = 4_000_000
+_EXIF = b"Exif\0\0"
+_SEGMENT = 65_533 - len(_EXIF)  # what one segment of a JPEG file holds of EXIF, in bytes
+_MAX_EXIF_TEXT = 60_000  # beyond that, ours is packed
+_MAX_TEXT = 32_000_000
+_LONG = 100_000
 _PACKED = "zlib:"
 
 
@@ -91,8 +95,8 @@ def encode_picture(
             info.add_text(SCHEME, text)
         image.save(buffer, "PNG", pnginfo=info)
     elif output_format == "jpeg":
-        exif = _exif(*_fitting(text, common))
-        image.save(buffer, "JPEG", quality=QUALITY, optimize=True, progressive=True, exif=exif)
+        segments = _segments(_exif(_short(text, common), common))
+        image.save(buffer, "JPEG", quality=QUALITY, optimize=True, progressive=True, extra=segments)
     elif output_format == "webp":
         image.save(buffer, "WEBP", quality=QUALITY, exif=_exif(text, common))
     else:
@@ -112,11 +116,26 @@ def read_picture(source: Path | BinaryIO) -> PictureInfo:
 
     Parameters that this version does not know are left out and named; a known one with an impossible value is an error.
     """
-    return parse(read_text(source))
+    return parse(_whole_text(source))
 
 
 def read_text(source: Path | BinaryIO) -> str:
-    """Our own text in the file, or else the one for everybody; raises ``MetadataError`` if there is none."""
+    """Our own text in the file, or else the one for everybody; raises ``MetadataError`` if there is none.
+
+    A long one of ours comes without what was made of the prompts, which repeats them for every style.
+    """
+    text = _whole_text(source)
+    if _LONG < len(text) <= _MAX_TEXT:
+        with suppress(ValueError, RecursionError):
+            values = json.loads(text)
+            if isinstance(values, dict) and isinstance(picture := values.get("picture"), dict):
+                job = picture.get("job")
+                seed = {"seed": job["seed"]} if isinstance(job, dict) and "seed" in job else {}
+                return json.dumps({**values, "picture": {**picture, "job": seed}}, ensure_ascii=False)
+    return text
+
+
+def _whole_text(source: Path | BinaryIO) -> str:
     carried = read_texts(source)
     if not (found := carried.ours or carried.common):
         raise MetadataError("There are no parameters in this picture.")
@@ -207,24 +226,18 @@ def _exif(text: str, common: SchemeText | None) -> Image.Exif:
     return exif
 
 
-def _fitting(text: str, common: SchemeText | None) -> tuple[str, SchemeText | None]:
-    """Both texts as they fit into a JPEG file.
+def _short(text: str, common: SchemeText | None) -> str:
+    """Our text as it is put into a JPEG file: packed when the two of them are longer than one segment."""
+    if len(text) + (2 * len(common.text) if common else 0) <= _MAX_EXIF_TEXT:
+        return text
+    return _PACKED + base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
 
-    Ours is packed when they are long, the common one left out after that, and in the end the prompts.
-    """
-    room = _MAX_EXIF_TEXT - (len(common.text.encode("utf-16-be")) if common else 0)
-    if len(text) <= room:
-        return text, common
-    packed = _PACKED + base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
-    if len(packed) <= room:
-        return packed, common
-    if common is not None:
-        return _fitting(text, None)
-    values = json.loads(text)
-    del values["parameters"]["prompt"], values["parameters"]["negative_prompt"]
-    for name in ("positive", "negative"):
-        values["picture"].get("job", {}).pop(name, None)
-    return json.dumps(values, ensure_ascii=True), None
+
+def _segments(exif: Image.Exif) -> bytes:
+    """EXIF as segments of a JPEG file: one, or as many as it needs, which readers join (Pillow and ExifTool do)."""
+    data = exif.tobytes().removeprefix(_EXIF)
+    parts = [_EXIF + data[begin : begin + _SEGMENT] for begin in range(0, len(data), _SEGMENT)]
+    return b"".join(b"\xff\xe1" + struct.pack(">H", 2 + len(part)) + part for part in parts)
 
 
 def _unpacked(text: str) -> str:

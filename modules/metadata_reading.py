@@ -64,7 +64,7 @@ _A1111_KEYS: Mapping[str, str] = {
     "FreeU": "freeu", "Lora hashes": "lora_hashes", "Lora weights": "lora_weights", "Version": "version",
     "User": "created_by",
 }  # fmt: skip
-_PAIR = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'(\w[\w \-/]{0,99}):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 _NEGATIVE = "Negative prompt:"
 _LEAST_PAIRS = 3
 _NUMBER = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?", re.IGNORECASE)

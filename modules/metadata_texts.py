@@ -11,7 +11,7 @@ from modules.metadata import SCHEME, MetadataError, split_known
 from modules.metadata_reading import Names, Reading, find_file, is_a1111, read_a1111, read_fooocus
 from modules.parameters import leaf
 
-MAX_CHARACTERS = 300_000
+MAX_CHARACTERS = 1_000_000
 SEED = "image_seed"
 
 

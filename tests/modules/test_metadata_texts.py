@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -72,6 +73,18 @@ def test_the_other_texts_find_their_readers() -> None:
 def test_other_texts_are_refused_in_a_sentence(text: str) -> None:
     with pytest.raises(MetadataError, match=r"\.$"):
         read_told(text, names)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a ", "x, ", "é", 'a: "', "a:", "\\", "[", "{", '{"a":', "\n", "Negative prompt:", "-/ "]
+)
+def test_no_text_takes_long(piece: str) -> None:
+    text = piece * (MAX_CHARACTERS // len(piece))
+    began = time.monotonic()
+    for told in (text, f"a fox\n{text}!", f"a, b: c,{' ' * 500_000}!", json.dumps({"styles": f"[{text[:500_000]}]"})):
+        with suppress(MetadataError):
+            read_told(told, names)
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("depth", [100, 900, 5000])
