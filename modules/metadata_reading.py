@@ -68,6 +68,7 @@ _PAIR = re.compile(r'(\w[\w \-/]{0,99}):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 _NEGATIVE = "Negative prompt:"
 _LEAST_PAIRS = 3
 _NUMBER = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?", re.IGNORECASE)
+_WEIGHTS = re.compile(r"([^:]{1,400}): ([-+.\de]{1,30})(?:, |$)")
 _ROW = re.compile(r"lora_combined_(\d{1,3})")
 
 
@@ -156,8 +157,10 @@ def _apply(reading: Reading, record: dict[str, Any], names: Names) -> None:
 def _loras(reading: Reading, key: str, value: Any, record: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """The LoRAs of one entry, as (key, name, weight); the list of all repeats the rows, where there are any."""
     if key == "lora_weights":
-        parts = [part.rpartition(":") for part in str(value).split(",")]
-        return [(key, name.strip(), weight.strip()) for name, _, weight in parts]
+        weighted = _WEIGHTS.findall(str(value))  # a name may have a comma
+        if _WEIGHTS.sub("", str(value)) != "":
+            weighted = [part.rpartition(":")[::2] for part in str(value).split(",")]
+        return [(key, name, weight.strip()) for name, weight in weighted]
     if key == "lora_hashes":  # some write `name: hash: weight` and no weights apart
         found = [part.rsplit(":", 2) for part in str(value).split(",")] if "lora_weights" not in record else []
         return [(key, part[0].strip(), part[2].strip()) for part in found if len(part) == 3]
@@ -254,33 +257,37 @@ def _model(reading: Reading, key: str, value: Any, names: Names) -> None:
 
 
 def find_file(reading: Reading, key: str, name: Any, files: Iterable[str]) -> str | None:
-    """The file that a text means: of exactly this name, or else the first one with this stem."""
+    """The file that a text means: of exactly this name, of this stem, or of one that differs in letters' case only."""
     listed = list(files)
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         reading.refuse(key, name, "the name of a model")
         return None
-    wanted = name.strip().replace("\\", "/").casefold()
-    for form in (str.casefold, lambda file: stem(file).casefold()):
-        for file in listed:
-            if form(file) == wanted:
-                return file
-    if wanted.endswith(".safetensors") and (same := [file for file in listed if stem(file).casefold() == stem(wanted)]):
-        return same[0]
+    wanted = name.replace("\\", "/")
+    bare = stem(wanted) if wanted.strip().endswith(".safetensors") else wanted
+    for simplified in (str, _simple):
+        for named, form in ((wanted, str), (wanted, stem), (bare, stem)):
+            for file in listed:
+                if simplified(form(file)) == simplified(named):
+                    return file
     reading.problems.append(f"The model {shown(name)} ({shown(key)[1:-1]}) is not among your files.")
     return None
 
 
+def _simple(name: str) -> str:
+    return name.strip().casefold()
+
+
 def _combined(reading: Reading, key: str, value: Any) -> list[tuple[str, Any, Any]]:
     """``name : weight`` or ``enabled : name : weight``; one that is not enabled is no LoRA of this picture."""
-    parts = [part.strip() for part in str(value).split(" : ")]
-    if len(parts) == 3 and parts[0].lower() in ("true", "false"):
+    parts = str(value).split(" : ")
+    if len(parts) == 3 and parts[0].strip().lower() in ("true", "false"):
         enabled, *parts = parts
-        if enabled.lower() == "false":
+        if enabled.strip().lower() == "false":
             return []
     if len(parts) != 2:
         reading.refuse(key, value, "of the form name : weight")
         return []
-    return [] if parts[0] == NO_MODEL else [(key, parts[0], parts[1])]
+    return [] if parts[0].strip() == NO_MODEL else [(key, parts[0], parts[1].strip())]
 
 
 def _listed(reading: Reading, value: Any) -> list[tuple[str, Any, Any]]:
