@@ -33,6 +33,7 @@ from modules.flags import address_of
 from modules.history import History, Keeper
 from modules.model_cards import Catalogue
 from modules.model_fit import refiner_problem
+from modules.model_search import here_with
 from modules.own_presets import OwnPresets
 from modules.parameters import (
     GenerationParameters,
@@ -250,7 +251,8 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
         _wire_form(handlers, page, panel, note, tab, start)
         fetched.wire(tab.presets.preset, panel.ctrls(), note, handlers.presets.chosen, EVENT)
         files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
-        told.wire(panel, handlers.catalogue.names, handlers.wording, EVENT)
+        here = here_with(handlers.settings, handlers.catalogue.names)
+        told.wire(panel, here, handlers.wording, EVENT)
     return page
 
 

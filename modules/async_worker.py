@@ -19,12 +19,14 @@ from modules.engine_messages import EngineConfig, Expanded
 from modules.engine_process import Factory, in_words, load_pipeline
 from modules.engines import Engine, LocalEngine
 from modules.events import Event, FinalState, Finish, PictureRecord, Preview, Results, TaskState
-from modules.files import ModelFiles
+from modules.files import ModelFiles, ModelLibrary
 from modules.line import REPLACED, STOPPED_WAITING, Line, asked_for
 from modules.locks import Alive, is_alive
+from modules.model_hashes import ModelHashes
 from modules.outlook import Outlook, Place
 from modules.outputs import day_folder, new_task_id
 from modules.parameters import GenerationParameters
+from modules.plan import ImageJob
 from modules.prompt_sources import prompt_sources
 from modules.prompts import Sources
 from modules.settings import Settings
@@ -45,6 +47,7 @@ class AsyncWorker:
 
     ``home`` is the name under which this process answers for its tasks. One of kind ``app`` takes over, when it is
     made, the unfinished tasks of applications that are no more; one of kind ``command`` does what is submitted to it.
+    ``in_use`` is told of each job once its models are loaded.
     """
 
     def __init__(
@@ -55,11 +58,12 @@ class AsyncWorker:
         outputs: Path,
         *,
         sources: Callable[[], Sources] = Sources,
+        in_use: Callable[[ImageJob], None] = lambda job: None,
         kind: str = "app",
     ) -> None:
         self._store = store
         self._engines = tuple(engines)
-        self._runner = TaskRunner(store, models, sources)
+        self._runner = TaskRunner(store, models, sources, in_use)
         self._outputs = outputs
         self.home = f"{kind}-{os.getpid()}-{secrets.token_hex(6)}"
         self._homes = store.path.parent / "running"
@@ -372,10 +376,12 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
     ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
     """
     store = Store(settings.data / DATABASE)
-    engine = LocalEngine(EngineConfig(settings.models, settings.texts, settings.memory), factory)
+    engine = LocalEngine(EngineConfig(settings.models, settings.texts, settings.memory, settings.hashes), factory)
+    hashes = ModelHashes(settings.hashes, ModelLibrary(settings.models))
     models = ModelFiles(settings.models.checkpoints)
     sources = partial(prompt_sources, settings)
-    return AsyncWorker(store, (engine,), models, settings.outputs, sources=sources, kind=kind)
+    in_use = hashes.compute_later
+    return AsyncWorker(store, (engine,), models, settings.outputs, sources=sources, in_use=in_use, kind=kind)
 
 
 def _is_command(home: str) -> bool:

@@ -27,6 +27,7 @@ class EngineConfig:
     models: ModelFolders
     texts: Path | None = None  # the folder of encoded texts
     memory: Policy = AUTOMATIC
+    hashes: Path | None = None  # the file in which those of models are remembered
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,11 @@ from modules.engine_messages import (
     unpack_run,
 )
 from modules.expansion import completed
+from modules.files import ModelLibrary
 from modules.ladder import NotEnoughMemory
 from modules.metadata import MetadataError, SchemeText, describe, encode_picture, encode_preview, read_picture
 from modules.metadata_writing import scheme_text
+from modules.model_hashes import ModelHashes
 from modules.observer import Observer
 from modules.outputs import OutputError, OutputExists, picture_path, write_once
 from modules.pace import PreviewPace
@@ -84,7 +86,7 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
     wishes = Wishes()
     requests: queue.SimpleQueue[RunRequest | ExpandRequest | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests, wishes), daemon=True, name="listen").start()
-    saver = Saver(courier)
+    saver = Saver(courier, _hashes(config))
     pipeline: PipelineLike | None = None
     try:
         pipeline = factory(config)  # ahead of the first request, so that this one does not wait for it
@@ -107,6 +109,11 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
         courier.send(Ended(request.task_id, problem or message, broken and not problem))
         wishes.forget(request.task_id)
     courier.close()
+
+
+def _hashes(config: EngineConfig) -> Callable[[ImageJob], Mapping[str, Any]]:
+    """Looks up what the application has computed: a picture does not wait for it."""
+    return (lambda job: {}) if config.hashes is None else ModelHashes(config.hashes, ModelLibrary(config.models)).short
 
 
 def answer(request: ExpandRequest, pipeline: PipelineLike | None) -> Expanded:
@@ -208,8 +215,9 @@ class Courier:
 class Saver:
     """Encodes and writes finished pictures in a thread of its own, off the critical path."""
 
-    def __init__(self, courier: Courier) -> None:
+    def __init__(self, courier: Courier, hashes: Callable[[ImageJob], Mapping[str, Any]] = lambda job: {}) -> None:
         self._courier = courier
+        self._hashes = hashes
         self._problem = ""
         self._kept: dict[tuple[str, int], tuple[Saved, bytes]] = {}
         self._queue: queue.Queue[tuple[RunRequest, ImageJob, Picture, dict[str, float]]] = queue.Queue(MAX_UNSAVED)
@@ -254,6 +262,8 @@ class Saver:
     def _save(self, request: RunRequest, job: ImageJob, picture: Picture, timings: dict[str, float]) -> None:
         height, width, _ = picture.shape
         facts = {"task": request.task_id, "index": job.index, "job": asdict(job), "seconds": timings}
+        if hashes := self._hashes(job):
+            facts["hashes"] = hashes
         parameters = GenerationParameters.from_json(request.parameters)
         scheme = parameters.advanced.metadata_scheme
         common = SchemeText(scheme, scheme_text(scheme, parameters, facts))

@@ -67,6 +67,11 @@ class Settings:
         """The folder of encoded texts: they can be made again at any time."""
         return self.data / "texts"
 
+    @property
+    def hashes(self) -> Path:
+        """The file in which hashes of models are remembered: likewise."""
+        return self.data / "model_hashes.json"
+
 
 # key in config.txt and in the environment -> field
 FOLDER_KEYS: Mapping[str, str] = MappingProxyType(

@@ -63,8 +63,11 @@ class Live:
 class TaskRunner:
     """Does tasks, one at a time in each thread that asks; remembers only how long pictures of a kind take."""
 
-    def __init__(self, store: Store, models: ModelFiles, sources: Callable[[], Sources]) -> None:
+    def __init__(
+        self, store: Store, models: ModelFiles, sources: Callable[[], Sources], in_use: Callable[[ImageJob], None]
+    ) -> None:
         self._store = store
+        self._in_use = in_use
         self._models = models
         self._sources = sources
         self._overheads: dict[tuple[str, int, int], float] = {}
@@ -177,6 +180,8 @@ class TaskRunner:
             match message:
                 case Progress():
                     pace.step(message.index, message.step, message.steps)
+                    if message.step == 1:  # its files are in memory now: who reads them again delays nothing
+                        self._in_use(by_index[message.index])
                     place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
                     live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
                 case Note():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -18,6 +18,7 @@ from modules.choices import A1111_SAMPLERS, METADATA_SCHEMES, NO_MODEL, OUTPUT_F
 from modules.metadata import SchemeText, describe, encode_picture, read_picture, read_text, read_texts
 from modules.metadata_texts import read_told
 from modules.metadata_writing import scheme_text
+from modules.model_search import Here
 from modules.parameters import LORA_ROWS, GenerationParameters, leaves
 from modules.performance import MODES
 from modules.plan import ImageJob, ModelFacts, plan
@@ -46,7 +47,7 @@ def jobs_of(parameters: GenerationParameters) -> list[ImageJob]:
     return plan(parameters, ModelFacts(native=1024), Sources(loras=lambda: MODE_LORAS))
 
 
-def files_of(parameters: GenerationParameters) -> Callable[[str], Sequence[str]]:
+def files_of(parameters: GenerationParameters) -> Here:
     """The model folders of a machine that has what these parameters name, and a little more."""
     advanced = parameters.advanced
     found = {
@@ -54,7 +55,8 @@ def files_of(parameters: GenerationParameters) -> Callable[[str], Sequence[str]]
         "vae": [advanced.vae_name],
         "loras": [*MODE_LORAS, *(parameters.get(f"{row}.name") for row in LORA_ROWS)],
     }
-    return {kind: ["other.safetensors", *names, "another.safetensors"] for kind, names in found.items()}.__getitem__
+    around = {kind: ["other.safetensors", *names, "another.safetensors"] for kind, names in found.items()}
+    return Here(around.__getitem__)
 
 
 def back_in_the_form(parameters: GenerationParameters, data: st.DataObject) -> None:
@@ -161,7 +163,7 @@ def test_models_of_odd_names_are_found_again(name: str) -> None:
     )
     for scheme in METADATA_SCHEMES:
         text = scheme_text(scheme, parameters, {"job": asdict(jobs_of(parameters)[0])})
-        reading = read_told(text, lambda kind: files)
+        reading = read_told(text, Here(lambda kind: files))
         assert reading.problems == []
         made = GenerationParameters(style_selections=()).with_values(reading.values)
         assert made.with_values({"image_seed": 1}) == parameters

@@ -17,6 +17,7 @@ from modules.choices import METADATA_SCHEMES, OUTPUT_FORMATS
 from modules.metadata import SchemeText, describe, encode_picture, read_picture, read_texts
 from modules.metadata_reading import Reading, is_a1111, quoted_names, read_a1111, read_fooocus
 from modules.metadata_writing import scheme_text
+from modules.model_search import Here
 from modules.parameters import GenerationParameters
 from modules.performance import MODES
 from modules.plan import ModelFacts, plan
@@ -34,10 +35,13 @@ def names(kind: str) -> Sequence[str]:
     return FILES[kind]
 
 
+HERE = Here(names)
+
+
 def common_of(parameters: GenerationParameters, scheme: str) -> tuple[str, dict[str, Any]]:
     few_step = [mode.lora.files[0] for mode in MODES.values() if mode.lora is not None]
     job = plan(parameters, ModelFacts(native=1024), Sources(loras=lambda: few_step))[0]
-    facts = {"task": "t", "index": 0, "job": asdict(job), "hashes": {job.checkpoint: "0123456789"}}
+    facts = {"task": "t", "index": 0, "job": asdict(job), "hashes": {"checkpoints": {job.checkpoint: "0123456789"}}}
     return scheme_text(scheme, parameters, facts), facts
 
 
@@ -88,7 +92,7 @@ def test_what_a_scheme_can_hold_comes_back_from_its_text_alone(scheme: str, valu
         values["lora_1.weight"] = 1.0
     parameters = GenerationParameters.from_mapping({**values, "style_selections": [], "image_number": 1})
     text, _ = common_of(parameters, scheme)
-    reading = read_fooocus(json.loads(text), names) if scheme == "fooocus" else read_a1111(text, names)
+    reading = read_fooocus(json.loads(text), HERE) if scheme == "fooocus" else read_a1111(text, HERE)
     assert reading.problems == [] and reading.unknown == {}
     base = GenerationParameters.from_mapping({"style_selections": [], "image_number": 1})
     assert base.with_values(reading.values) == parameters
@@ -172,12 +176,12 @@ def check(reading: Reading, wanted: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(("text", "wanted", "words"), A1111)
 def test_texts_of_other_programs(text: str, wanted: dict[str, Any], words: str) -> None:
     assert is_a1111(text)
-    check(read_a1111(text, names), wanted, words)
+    check(read_a1111(text, HERE), wanted, words)
 
 
 @pytest.mark.parametrize(("record", "wanted", "words"), FOOOCUS)
 def test_json_logs_of_other_programs(record: dict[str, Any], wanted: dict[str, Any], words: str) -> None:
-    check(read_fooocus(record, names), wanted, words)
+    check(read_fooocus(record, HERE), wanted, words)
 
 
 @pytest.mark.parametrize("text", ["", "a cat", "a: b", "Steps: 3, Seed: 4", "x\nwhat: is this"])
@@ -188,8 +192,8 @@ def test_what_is_no_list_of_parameters(text: str) -> None:
 @given(st.text(max_size=200))
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_no_text_breaks_the_reader(text: str) -> None:
-    read_a1111(text, names)
-    read_fooocus({key: text for key in ("styles", "resolution", "freeu", "steps", "lora_combined_1", "loras")}, names)
+    read_a1111(text, HERE)
+    read_fooocus({key: text for key in ("styles", "resolution", "freeu", "steps", "lora_combined_1", "loras")}, HERE)
     assert quoted_names(text) is None or text.strip().startswith("[")
 
 
