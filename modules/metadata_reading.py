@@ -18,6 +18,7 @@ from modules.metadata_writing import stem
 from modules.model_search import Here, find_model
 from modules.parameters import LORA_ROWS, GenerationParameters, ParameterError
 from modules.performance import MODES
+from modules.style_recovery import is_drawn, recover
 
 _LABELS: Mapping[str, str] = {
     "prompt": "Prompt", "negative_prompt": "Negative Prompt", "styles": "Styles", "performance": "Performance",
@@ -121,9 +122,10 @@ def read_a1111(text: str, here: Here) -> Reading:
     above, _, last = text.strip().rpartition("\n")
     # `Negative prompt:` begins a line; a prompt may speak of one.
     prompt, _, negative = f"\n{above}".partition(f"\n{_NEGATIVE}")
-    values: dict[str, Any] = {"prompt": prompt.strip(), "negative_prompt": negative.strip(), "styles": "[]"}
-    for label, value in _pairs(last):
-        values[_A1111_KEYS.get(label, label)] = value
+    told, avoided = prompt.strip(), negative.strip()
+    values: dict[str, Any] = {_A1111_KEYS.get(label, label): value for label, value in _pairs(last)}
+    values = {"prompt": told, "negative_prompt": avoided, "styles": []} | values
+    values |= _without_styles(reading, told, avoided, dict(_pairs(last)), here)
     sampler = str(values.get("sampler", ""))
     if sampler.endswith(" Karras"):
         values.setdefault("scheduler", "karras")
@@ -135,6 +137,17 @@ def read_a1111(text: str, here: Here) -> Reading:
         values["scheduler"] = str(values["scheduler"]).lower()
     _apply(reading, values, here)
     return reading
+
+
+def _without_styles(reading: Reading, told: str, avoided: str, pairs: Mapping[str, str], here: Here) -> dict[str, Any]:
+    """The prompts and the styles, where it is sure that they make up the texts of a picture."""
+    raw, raw_negative = pairs.get("Raw prompt"), pairs.get("Raw negative prompt", "")
+    found = recover(told, avoided, here.styles(), raw, None if raw is None else raw_negative)
+    if found is not None:
+        return {"prompt": found.prompt, "negative_prompt": found.negative_prompt, "styles": list(found.styles)}
+    if raw is not None and not is_drawn(raw):
+        reading.problems.append("This picture was told more than was typed, by styles that are not known here.")
+    return {} if raw is None else {"negative_prompt": raw_negative}
 
 
 def _apply(reading: Reading, record: dict[str, Any], here: Here) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
@@ -22,6 +22,8 @@ from modules.parameters import GenerationParameters
 from modules.performance import MODES
 from modules.plan import ModelFacts, plan
 from modules.prompts import Sources
+from modules.styles import read_styles
+from tests.architecture import ROOT
 from tests.modules.test_parameters import any_parameters
 
 FILES = {
@@ -98,6 +100,25 @@ def test_what_a_scheme_can_hold_comes_back_from_its_text_alone(scheme: str, valu
     assert base.with_values(reading.values) == parameters
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_styles_around_a_prompt_are_found_again(raw: bool) -> None:
+    sources = Sources(styles=lambda: read_styles([ROOT / "sdxl_styles"]))
+    here = Here(names, styles=sources.styles)
+    for styles in (("SAI Anime",), ("Fooocus V2", "Fooocus Enhance", "Fooocus Sharp"), ("Fooocus Negative",), ()):
+        wanted = GenerationParameters(
+            prompt="a red fox, in the snow", negative_prompt="fog", image_seed=1, style_selections=styles
+        )
+        job = plan(wanted, ModelFacts(native=1024), sources)[0]
+        if job.expand:
+            job = replace(job, positive=(*job.positive, f"{job.expand}, soft light"))
+        text = scheme_text("a1111", wanted, {"job": asdict(job)})
+        if not raw:
+            text = text.replace('Raw prompt: "a red fox, in the snow", Raw negative prompt: fog, ', "")
+        values = read_a1111(text, here).values
+        expected = (wanted.prompt, wanted.negative_prompt, list(styles))
+        assert (values["prompt"], values["negative_prompt"], list(values["style_selections"])) == expected
+
+
 LAST = "Steps: 30, Sampler: Euler a, CFG scale: 7, Seed: 12, Size: 1024x1024"
 
 # what a text says, parameters that are applied, and words of what is named: unknown keys and problems together
@@ -115,7 +136,9 @@ A1111: list[tuple[str, dict[str, Any], str]] = [
     (f"a\n{LAST}, Model: juggernautXL, Model hash: aa", {"base_model": "sdxl/juggernautXL.safetensors"}, ""),
     (f"a\n{LAST}, Model: nowhere", {"image_seed": 12}, "'nowhere' (base_model) is not among your files"),
     (f"a\n{LAST}, Model: ../../etc/passwd", {"image_seed": 12}, "is not among your files"),
-    (f'x\n{LAST}, Raw prompt: "a, \\"b\\": c"', {"prompt": 'a, "b": c'}, ""),
+    (f'x\n{LAST}, Raw prompt: "a, \\"b\\": c"', {"prompt": 'a, "b": c'}, "styles that are not known here"),
+    (f'a, b\n{LAST}, Raw prompt: "a, b"', {"prompt": "a, b", "style_selections": ()}, ""),
+    (f'a\nb\n{LAST}, Raw prompt: "__x__"', {"prompt": "__x__", "style_selections": ()}, ""),
     (f'a\n{LAST}, Lora weights: "detail: 0.5, glow v1.2: 1"', {"lora_2.name": "sub/glow v1.2.safetensors"}, ""),
     (f'a\n{LAST}, Lora weights: "lost: 0.5, detail: 1"', {"lora_1.name": "detail.safetensors"}, "'lost'"),
     (f'a\n{LAST}, Lora hashes: "detail: aabb: 0.75"', {"lora_1.name": "detail.safetensors", "lora_1.weight": 0.75}, ""),
