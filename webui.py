@@ -238,7 +238,7 @@ def build_ui(handlers: Handlers, assets: str) -> gr.Blocks:
                 bar = prompt_bar.build(panel, assets)
             with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Settings"):
-                    tab = settings_tab.build(panel, handlers.presets, start.preset)
+                    tab = settings_tab.build(panel, handlers.presets, start.preset, EVENT)
                 with gr.Tab("Styles"):
                     styles_tab.build(panel, handlers.settings.styles, EVENT)
                 with gr.Tab("Models") as models:

@@ -376,7 +376,9 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
     ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
     """
     store = Store(settings.data / DATABASE)
-    engine = LocalEngine(EngineConfig(settings.models, settings.texts, settings.memory, settings.hashes), factory)
+    by = settings.created_by
+    config = EngineConfig(settings.models, settings.texts, settings.memory, settings.hashes, by)
+    engine = LocalEngine(config, factory)
     hashes = ModelHashes(settings.hashes, ModelLibrary(settings.models))
     models = ModelFiles(settings.models.checkpoints)
     sources = partial(prompt_sources, settings)

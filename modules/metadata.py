@@ -78,19 +78,26 @@ def describe(parameters: GenerationParameters, facts: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=True, allow_nan=False)
 
 
+def describe_place(task: str, index: int) -> str:
+    """The text of a picture that is not to tell how it was made: whose it is, so that none is made twice."""
+    return json.dumps({"picture": {"task": task, "index": index}})
+
+
 def encode_picture(
     picture: np.ndarray[Any, Any], output_format: str, text: str, common: SchemeText | None = None
 ) -> bytes:
     """A picture (uint8 [height, width, 3], RGB) as the bytes of a png, jpeg or webp file.
 
-    ``text`` is our own and complete; ``common`` is what other programs find. Without it ours is in its place.
+    ``text`` is our own and complete; ``common`` is what other programs find. Without it ours is in its place; an empty
+    one leaves the place empty.
     """
     image = Image.fromarray(picture)
     buffer = BytesIO()
     if output_format == "png":
         info = PngInfo()
-        info.add_text("parameters", text if common is None else _png_text(common.text))
-        info.add_text("fooocus_scheme", SCHEME if common is None else common.scheme)
+        if common is None or common.text:
+            info.add_text("parameters", text if common is None else _png_text(common.text))
+            info.add_text("fooocus_scheme", SCHEME if common is None else common.scheme)
         if common is not None:
             info.add_text(SCHEME, text)
         image.save(buffer, "PNG", pnginfo=info)
@@ -119,6 +126,17 @@ def read_picture(source: Path | BinaryIO) -> PictureInfo:
     return parse(_whole_text(source))
 
 
+def read_facts(source: Path | BinaryIO) -> Mapping[str, Any]:
+    """What a file tells of the picture itself, beside its parameters; raises ``MetadataError``."""
+    carried = read_texts(source)
+    try:
+        values = json.loads(carried.ours or carried.common)
+    except (ValueError, RecursionError):
+        return {}
+    facts = values.get("picture") if isinstance(values, dict) else None
+    return facts if isinstance(facts, dict) else {}
+
+
 def read_text(source: Path | BinaryIO) -> str:
     """Our own text in the file, or else the one for everybody; raises ``MetadataError`` if there is none.
 
@@ -137,7 +155,8 @@ def read_text(source: Path | BinaryIO) -> str:
 
 def _whole_text(source: Path | BinaryIO) -> str:
     carried = read_texts(source)
-    if not (found := carried.ours or carried.common):
+    ours = carried.ours if '"parameters"' in carried.ours else ""
+    if not (found := ours or carried.common):
         raise MetadataError("There are no parameters in this picture.")
     return found
 
@@ -218,6 +237,8 @@ def _exif(text: str, common: SchemeText | None) -> Image.Exif:
     if common is None:
         exif[_USER_COMMENT] = text
         exif[_MAKER_NOTE] = SCHEME
+    elif not common.text:
+        exif[_OURS] = text
     else:
         plain = common.text.isascii() and "\0" not in common.text
         exif[_USER_COMMENT] = common.text if plain else b"UNICODE\0" + common.text.encode("utf-16-be")

@@ -30,11 +30,13 @@ def scheme_text(scheme: str, parameters: GenerationParameters, facts: Mapping[st
     """The text of ``scheme`` about one picture; ``facts`` are those of ``metadata.describe``, with its job.
 
     ``facts["hashes"]`` may give the short hash of a model by its kind and name; what has none is written without.
+    ``facts["created_by"]`` is the name of who made it.
     """
-    return {"fooocus": _fooocus, "a1111": _a1111}[scheme](parameters, facts["job"], facts.get("hashes", {}))
+    write = {"fooocus": _fooocus, "a1111": _a1111}[scheme]
+    return write(parameters, facts["job"], facts.get("hashes", {}), facts.get("created_by"))
 
 
-def _fooocus(parameters: GenerationParameters, job: Mapping[str, Any], hashes: Hashes) -> str:
+def _fooocus(parameters: GenerationParameters, job: Mapping[str, Any], hashes: Hashes, created_by: str | None) -> str:
     advanced = parameters.advanced
     models, lora_hashes = hashes.get("checkpoints", {}), hashes.get("loras", {})
     values: dict[str, Any] = {
@@ -62,6 +64,7 @@ def _fooocus(parameters: GenerationParameters, job: Mapping[str, Any], hashes: H
         "loras": [[stem(name), weight, lora_hashes.get(name, "")] for name, weight in job["loras"]],
         "metadata_scheme": "fooocus",
         "version": SOFTWARE,
+        "created_by": created_by,
     }
     if job["refiner"]:
         values["refiner_model_hash"] = models.get(job["refiner"])
@@ -76,7 +79,7 @@ def _fooocus(parameters: GenerationParameters, job: Mapping[str, Any], hashes: H
     return json.dumps(present, sort_keys=True, ensure_ascii=True, allow_nan=False)
 
 
-def _a1111(parameters: GenerationParameters, job: Mapping[str, Any], hashes: Hashes) -> str:
+def _a1111(parameters: GenerationParameters, job: Mapping[str, Any], hashes: Hashes, created_by: str | None) -> str:
     advanced = parameters.advanced
     models, lora_hashes = hashes.get("checkpoints", {}), hashes.get("loras", {})
     sampler = A1111_SAMPLERS.get(job["sampler"])
@@ -107,6 +110,7 @@ def _a1111(parameters: GenerationParameters, job: Mapping[str, Any], hashes: Has
         "Lora hashes": ", ".join(f"{stem(name)}: {lora_hashes.get(name, '')}" for name, _ in loras) or None,
         "Lora weights": ", ".join(f"{stem(name)}: {weight}" for name, weight in loras) or None,
         "Version": SOFTWARE,
+        "User": created_by,
     }
     told = ", ".join(f"{key}: {_quoted(value)}" for key, value in values.items() if value is not None)
     negative = ", ".join(job["negative"])

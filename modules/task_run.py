@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ class TaskRunner:
             path = picture_path(task.folder, task.id, job.index, parameters.advanced.output_format)
             facts = picture_facts(path, task.id, job.index) if path.exists() else None
             if facts is not None:
+                facts = {"job": asdict(job), **facts}  # where the file does not tell it
                 self._store.add_picture(_record(job, task.id, path, facts))
             else:
                 todo.append(job)

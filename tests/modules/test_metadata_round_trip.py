@@ -84,7 +84,8 @@ def held(parameters: GenerationParameters, scheme: str) -> GenerationParameters:
     default, advanced = GenerationParameters(), parameters.advanced
     lost = [
         "image_number", "refiner_switch", "advanced.disable_preview", "advanced.disable_intermediate_results",
-        "advanced.output_format", "advanced.metadata_scheme", "advanced.generate_image_grid",
+        "advanced.output_format", "advanced.save_metadata_to_images", "advanced.metadata_scheme",
+        "advanced.generate_image_grid",
         "advanced.disable_seed_increment", "advanced.read_wildcards_in_order", "advanced.guidance_rescale",
         "advanced.guidance_begin", "advanced.guidance_end",
     ]  # fmt: skip
