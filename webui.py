@@ -26,7 +26,7 @@ from modules.api.guard import is_loopback
 from modules.api.login import Gate
 from modules.api.routes import assets_address, head, router
 from modules.api.server import Server, application
-from modules.async_worker import AsyncWorker, create_worker
+from modules.async_worker import AsyncWorker
 from modules.auth import AuthError
 from modules.choices import NO_MODEL
 from modules.downloads import Downloads
@@ -35,6 +35,7 @@ from modules.flags import address_of, addresses_elsewhere
 from modules.history import History, Keeper
 from modules.model_cards import Catalogue
 from modules.model_fit import refiner_problem
+from modules.model_search import here_with
 from modules.own_presets import OwnPresets
 from modules.parameters import (
     GenerationParameters,
@@ -60,6 +61,7 @@ from modules.ui.prompt_list_panel import PromptListDesk
 from modules.ui.queue_panel import QueueDesk
 from modules.ui.theme import theme
 from modules.ui.view import View, refused
+from modules.workplace import create_worker
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +249,7 @@ def build_ui(handlers: Handlers, assets: str, login: bool = False) -> gr.Blocks:
                 bar = prompt_bar.build(panel, assets)
             with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Settings"):
-                    tab = settings_tab.build(panel, handlers.presets, start.preset)
+                    tab = settings_tab.build(panel, handlers.presets, start.preset, EVENT)
                 with gr.Tab("Styles"):
                     styles_tab.build(panel, handlers.settings.styles, EVENT)
                 with gr.Tab("Models") as models:
@@ -261,7 +263,8 @@ def build_ui(handlers: Handlers, assets: str, login: bool = False) -> gr.Blocks:
         fetched.wire(tab.presets.preset, panel.ctrls(), note, handlers.presets.chosen, EVENT)
         files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
         plot.wire(PlotDesk(handlers.worker, handlers.possible), bar.list.panel, panel.ctrls(), EVENT)
-        told.wire(panel, handlers.catalogue.names, handlers.wording, EVENT)
+        here = here_with(handlers.settings, handlers.catalogue.names)
+        told.wire(panel, here, handlers.wording, EVENT)
     return page
 
 

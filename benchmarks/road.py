@@ -22,7 +22,6 @@ from torch import nn
 
 from ldm_patched.ldm.attention import CrossAttention
 from ldm_patched.ldm.unet import ResBlock, UNet
-from modules.async_worker import create_worker
 from modules.events import Finish
 from modules.files import ModelFiles
 from modules.model_folders import ModelFolders
@@ -32,6 +31,7 @@ from modules.pipeline import Pipeline
 from modules.plan import ModelFacts, plan
 from modules.presets import MINI_PRESET, apply_preset
 from modules.settings import built_in_settings
+from modules.workplace import create_worker
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a red cat on the left, in a meadow, watercolor"

@@ -23,10 +23,7 @@ from threading import Thread
 from typing import Any
 
 from benchmarks.served import Application, free_port
-from modules.files import ModelLibrary
-from modules.metadata import read_text
-from modules.metadata_texts import read_told
-from modules.model_folders import ModelFolders
+from modules.metadata import read_picture
 
 THINKS = 0.5, 3.5  # seconds between two things that a person does
 MOST_WAITING = 3  # tasks of one person
@@ -142,11 +139,10 @@ class Client:
 
 def wrong_files(application: Application, clients: list[Client]) -> list[str]:
     """Files that are not what their task's owner asked for, in sentences."""
-    names = ModelLibrary(ModelFolders.under(application.home / "models")).names
     owners = {task: client for client in clients for task in client.tasks}
     wrong = []
     for task, path in application.rows("SELECT task_id, path FROM pictures WHERE path IS NOT NULL"):
-        prompt = str(read_told(read_text(Path(path)), names).values.get("prompt"))
+        prompt = read_picture(Path(path)).parameters.prompt
         if task not in owners or owners[task].tag not in prompt:
             wrong.append(f"{Path(path).name} of {task} has the prompt {prompt!r}")
     return wrong

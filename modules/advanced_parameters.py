@@ -31,6 +31,10 @@ class AdvancedParameters(BaseModel):
         bool, Checkbox(label="Disable Intermediate Results", hint="Finished pictures appear when all of them are")
     ] = False
     output_format: Annotated[str, Choice(label="Output Format", choices=OUTPUT_FORMATS, style="radio")] = "png"
+    save_metadata_to_images: Annotated[
+        bool,
+        Checkbox(label="Save Metadata to Images", hint="Off: a picture file does not tell how it was made"),
+    ] = True
     metadata_scheme: Annotated[
         str,
         Choice(

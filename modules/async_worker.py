@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from threading import Condition, RLock, Thread
 
 from modules.channel import TaskChannel
 from modules.day_log import DayLogs
-from modules.engine_messages import EngineConfig, Expanded
-from modules.engine_process import Factory, in_words, load_pipeline
-from modules.engines import Engine, LocalEngine
+from modules.engine_messages import Expanded
+from modules.engine_process import in_words
+from modules.engines import Engine
 from modules.events import Event, FinalState, Finish, PictureRecord, Preview, Results, TaskState
 from modules.files import ModelFiles
 from modules.line import REPLACED, STOPPED_WAITING, Line, asked_for
@@ -25,17 +24,14 @@ from modules.locks import Alive, is_alive
 from modules.outlook import Outlook, Place
 from modules.outputs import day_folder, new_task_id
 from modules.parameters import GenerationParameters
+from modules.plan import ImageJob
 from modules.plot import Plot
 from modules.plots import Plots
-from modules.prompt_sources import prompt_sources
 from modules.prompts import Sources
-from modules.settings import Settings
-from modules.store import DATABASE, ModelRole, Store, StoreError, TaskRecord
+from modules.store import ModelRole, Store, StoreError, TaskRecord
 from modules.task_run import Closing, Live, TaskRunner
 
-__all__ = [
-    "AsyncWorker", "Event", "Finish", "PictureRecord", "Preview", "Results", "TaskState", "create_worker",
-]  # fmt: skip
+__all__ = ["AsyncWorker", "Event", "Finish", "PictureRecord", "Preview", "Results", "TaskState"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +43,7 @@ class AsyncWorker:
 
     ``home`` is the name under which this process answers for its tasks. One of kind ``app`` takes over, when it is
     made, the unfinished tasks of applications that are no more; one of kind ``command`` does what is submitted to it.
+    ``in_use`` is told of each job once its models are loaded.
     """
 
     def __init__(
@@ -57,11 +54,12 @@ class AsyncWorker:
         outputs: Path,
         *,
         sources: Callable[[], Sources] = Sources,
+        in_use: Callable[[ImageJob], None] = lambda job: None,
         kind: str = "app",
     ) -> None:
         self._store = store
         self._engines = tuple(engines)
-        self._runner = TaskRunner(store, models, sources)
+        self._runner = TaskRunner(store, models, sources, in_use)
         self._outputs = outputs
         self.home = f"{kind}-{os.getpid()}-{secrets.token_hex(6)}"
         self._homes = store.path.parent / "running"
@@ -386,15 +384,3 @@ class AsyncWorker:
                 others = "1 task is" if before == 1 else f"{before} tasks are"
                 text = f"Waiting: {others} before this one" if before else "Waiting for the engine"
                 live.channel.tell(0, "Held until you release it" if task.held else text)
-
-
-def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = load_pipeline) -> AsyncWorker:
-    """The queue of this machine with its one local engine; nothing is started yet. Raises ``StoreError``.
-
-    ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
-    """
-    store = Store(settings.data / DATABASE)
-    engine = LocalEngine(EngineConfig(settings.models, settings.texts, settings.memory), factory)
-    models = ModelFiles(settings.models.checkpoints)
-    sources = partial(prompt_sources, settings)
-    return AsyncWorker(store, (engine,), models, settings.outputs, sources=sources, kind=kind)

@@ -12,17 +12,19 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from modules.async_worker import AsyncWorker, Finish, Preview, Results, create_worker
+from modules.async_worker import AsyncWorker, Finish, Preview, Results
 from modules.engine_process import Factory, load_pipeline
 from modules.files import ModelFiles, ModelLibrary
 from modules.flags import add_memory_flags, policy_of
 from modules.metadata import MetadataError, read_text
 from modules.metadata_texts import read_told
+from modules.model_search import Here, here_with
 from modules.parameters import GenerationParameters
 from modules.plot import Plot, read_plot
 from modules.presets import StartingPoint, apply_preset
 from modules.prompt_list import PromptList, is_list, joined, lines_of_table, lines_of_text, read_list
 from modules.settings import Settings, load_settings
+from modules.workplace import create_worker
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 BAR_WIDTH = 24
@@ -113,7 +115,7 @@ def starting_point(arguments: argparse.Namespace, settings: Settings) -> Startin
     models = ModelFiles(settings.models.checkpoints)
     start = apply_preset(arguments.preset, settings, models)
     if arguments.picture is not None:
-        start = as_in(arguments.picture, start, ModelLibrary(settings.models))
+        start = as_in(arguments.picture, start, here_with(settings, ModelLibrary(settings.models).names))
     parameters: GenerationParameters = start.parameters
     if arguments.prompt is not None:
         parameters = parameters.with_values({"prompt": arguments.prompt})
@@ -157,13 +159,13 @@ def wanted_of(parameters: GenerationParameters) -> PromptList:
     return found
 
 
-def as_in(picture: Path, start: StartingPoint, library: ModelLibrary) -> StartingPoint:
+def as_in(picture: Path, start: StartingPoint, here: Here) -> StartingPoint:
     """What a picture file says of the parameters, over ``start``; raises ``ValueError`` in words.
 
     A picture that says which model it was made with needs no note about the preset's.
     """
     try:
-        reading = read_told(read_text(picture), library.names)
+        reading = read_told(read_text(picture), here)
     except MetadataError as error:
         raise ValueError(f"--from {picture}: {error}") from None
     parameters = start.parameters.with_values({**reading.values, "image_number": 1})

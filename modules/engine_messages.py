@@ -27,6 +27,8 @@ class EngineConfig:
     models: ModelFolders
     texts: Path | None = None  # the folder of encoded texts
     memory: Policy = AUTOMATIC
+    hashes: Path | None = None  # the file in which those of models are remembered
+    created_by: str = ""  # the name that pictures carry
 
 
 @dataclass(frozen=True)

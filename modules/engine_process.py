@@ -36,9 +36,19 @@ from modules.engine_messages import (
     unpack_run,
 )
 from modules.expansion import completed
+from modules.files import ModelLibrary
 from modules.ladder import NotEnoughMemory
-from modules.metadata import MetadataError, SchemeText, describe, encode_picture, encode_preview, read_picture
+from modules.metadata import (
+    MetadataError,
+    SchemeText,
+    describe,
+    describe_place,
+    encode_picture,
+    encode_preview,
+    read_facts,
+)
 from modules.metadata_writing import scheme_text
+from modules.model_hashes import ModelHashes
 from modules.observer import Observer
 from modules.outputs import OutputError, OutputExists, picture_path, write_once
 from modules.pace import PreviewPace
@@ -87,7 +97,7 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
     wishes = Wishes()
     requests: queue.SimpleQueue[RunRequest | ExpandRequest | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests, wishes), daemon=True, name="listen").start()
-    saver = Saver(courier)
+    saver = Saver(courier, _told_of_all(config))
     pipeline: PipelineLike | None = None
     try:
         pipeline = factory(config)  # ahead of the first request, so that this one does not wait for it
@@ -110,6 +120,13 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
         courier.send(Ended(request.task_id, problem or message, broken and not problem))
         wishes.forget(request.task_id)
     courier.close()
+
+
+def _told_of_all(config: EngineConfig) -> Callable[[ImageJob], Mapping[str, Any]]:
+    """What pictures tell besides how they were made: their models' hashes, as far as the application knows them yet."""
+    hashes = None if config.hashes is None else ModelHashes(config.hashes, ModelLibrary(config.models))
+    by = {"created_by": config.created_by} if config.created_by else {}
+    return lambda job: by if hashes is None else {"hashes": hashes.short(job), **by}
 
 
 def answer(request: ExpandRequest, pipeline: PipelineLike | None) -> Expanded:
@@ -211,8 +228,9 @@ class Courier:
 class Saver:
     """Encodes and writes finished pictures in a thread of its own, off the critical path."""
 
-    def __init__(self, courier: Courier) -> None:
+    def __init__(self, courier: Courier, told: Callable[[ImageJob], Mapping[str, Any]] = lambda job: {}) -> None:
         self._courier = courier
+        self._told = told
         self._problem = ""
         self._kept: dict[tuple[str, int], tuple[Saved, bytes]] = {}
         self._queue: queue.Queue[tuple[RunRequest, ImageJob, Picture, dict[str, float]]] = queue.Queue(MAX_UNSAVED)
@@ -257,10 +275,15 @@ class Saver:
     def _save(self, request: RunRequest, job: ImageJob, picture: Picture, timings: dict[str, float]) -> None:
         height, width, _ = picture.shape
         facts = {"task": request.task_id, "index": job.index, "job": asdict(job), "seconds": timings}
+        facts |= self._told(job)
         parameters = GenerationParameters.from_json(request.parameters)
         scheme = parameters.advanced.metadata_scheme
-        common = SchemeText(scheme, scheme_text(scheme, parameters, facts))
-        data = encode_picture(picture, request.output_format, describe(parameters, facts), common)
+        if parameters.advanced.save_metadata_to_images:
+            common = SchemeText(scheme, scheme_text(scheme, parameters, facts))
+            data = encode_picture(picture, request.output_format, describe(parameters, facts), common)
+        else:
+            place = describe_place(request.task_id, job.index)
+            data = encode_picture(picture, request.output_format, place, SchemeText("", ""))
         path = picture_path(request.folder, request.task_id, job.index, request.output_format)
         self._write(Saved(request.task_id, job.index, str(path), width, height, facts), data)
 
@@ -284,7 +307,7 @@ class Saver:
 def picture_facts(path: Path, task_id: str, index: int) -> Mapping[str, Any] | None:
     """The facts of the finished picture ``index`` of this task, if the file is that, by what is written in it."""
     try:
-        facts = read_picture(path).facts
+        facts = read_facts(path)
     except MetadataError:
         return None
     return facts if facts.get("task") == task_id and facts.get("index") == index else None

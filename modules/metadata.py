@@ -11,6 +11,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -33,8 +34,11 @@ QUALITY = 95
 _SOFTWARE, _MAKER_NOTE, _USER_COMMENT = 0x0131, 0x927C, 0x9286
 _OURS = 0xFDE8  # the first tag of those that TIFF leaves to everybody's own use
 _EXIF_DIRECTORY = 0x8769
-_MAX_EXIF_TEXT = 60_000  # an EXIF block of a JPEG file ends at 65,533 bytes
-_MAX_TEXT = 4_000_000
+_EXIF = b"Exif\0\0"
+_SEGMENT = 65_533 - len(_EXIF)  # what one segment of a JPEG file holds of EXIF, in bytes
+_MAX_EXIF_TEXT = 60_000  # beyond that, ours is packed
+_MAX_TEXT = 32_000_000
+_LONG = 100_000
 _PACKED = "zlib:"
 
 
@@ -74,12 +78,18 @@ def describe(parameters: GenerationParameters, facts: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=True, allow_nan=False)
 
 
+def describe_place(task: str, index: int) -> str:
+    """The text of a picture that is not to tell how it was made: whose it is, so that none is made twice."""
+    return json.dumps({"picture": {"task": task, "index": index}})
+
+
 def encode_picture(
     picture: np.ndarray[Any, Any], output_format: str, text: str, common: SchemeText | None = None
 ) -> bytes:
     """A picture (uint8 [height, width, 3], RGB) as the bytes of a png, jpeg or webp file.
 
-    ``text`` is our own and complete; ``common`` is what other programs find. Without it ours is in its place.
+    ``text`` is our own and complete; ``common`` is what other programs find. Without it ours is in its place; an empty
+    one leaves the place empty.
     """
     buffer = BytesIO()
     encode_image(Image.fromarray(picture), output_format, text, common, buffer)
@@ -92,14 +102,15 @@ def encode_image(
     """Writes a picture as ``encode_picture`` does."""
     if output_format == "png":
         info = PngInfo()
-        info.add_text("parameters", text if common is None else _png_text(common.text))
-        info.add_text("fooocus_scheme", SCHEME if common is None else common.scheme)
+        if common is None or common.text:
+            info.add_text("parameters", text if common is None else _png_text(common.text))
+            info.add_text("fooocus_scheme", SCHEME if common is None else common.scheme)
         if common is not None:
             info.add_text(SCHEME, text)
         image.save(buffer, "PNG", pnginfo=info)
     elif output_format == "jpeg":
-        exif = _exif(*_fitting(text, common))
-        image.save(buffer, "JPEG", quality=QUALITY, optimize=True, progressive=True, exif=exif)
+        segments = _segments(_exif(_short(text, common), common))
+        image.save(buffer, "JPEG", quality=QUALITY, optimize=True, progressive=True, extra=segments)
     elif output_format == "webp":
         image.save(buffer, "WEBP", quality=QUALITY, exif=_exif(text, common))
     else:
@@ -118,13 +129,40 @@ def read_picture(source: Path | BinaryIO) -> PictureInfo:
 
     Parameters that this version does not know are left out and named; a known one with an impossible value is an error.
     """
-    return parse(read_text(source))
+    return parse(_whole_text(source))
+
+
+def read_facts(source: Path | BinaryIO) -> Mapping[str, Any]:
+    """What a file tells of the picture itself, beside its parameters; raises ``MetadataError``."""
+    carried = read_texts(source)
+    try:
+        values = json.loads(carried.ours or carried.common)
+    except (ValueError, RecursionError):
+        return {}
+    facts = values.get("picture") if isinstance(values, dict) else None
+    return facts if isinstance(facts, dict) else {}
 
 
 def read_text(source: Path | BinaryIO) -> str:
-    """Our own text in the file, or else the one for everybody; raises ``MetadataError`` if there is none."""
+    """Our own text in the file, or else the one for everybody; raises ``MetadataError`` if there is none.
+
+    A long one of ours comes without what was made of the prompts, which repeats them for every style.
+    """
+    text = _whole_text(source)
+    if _LONG < len(text) <= _MAX_TEXT:
+        with suppress(ValueError, RecursionError):
+            values = json.loads(text)
+            if isinstance(values, dict) and isinstance(picture := values.get("picture"), dict):
+                job = picture.get("job")
+                seed = {"seed": job["seed"]} if isinstance(job, dict) and "seed" in job else {}
+                return json.dumps({**values, "picture": {**picture, "job": seed}}, ensure_ascii=False)
+    return text
+
+
+def _whole_text(source: Path | BinaryIO) -> str:
     carried = read_texts(source)
-    if not (found := carried.ours or carried.common):
+    ours = carried.ours if '"parameters"' in carried.ours else ""
+    if not (found := ours or carried.common):
         raise MetadataError("There are no parameters in this picture.")
     return found
 
@@ -205,6 +243,8 @@ def _exif(text: str, common: SchemeText | None) -> Image.Exif:
     if common is None:
         exif[_USER_COMMENT] = text
         exif[_MAKER_NOTE] = SCHEME
+    elif not common.text:
+        exif[_OURS] = text
     else:
         plain = common.text.isascii() and "\0" not in common.text
         exif[_USER_COMMENT] = common.text if plain else b"UNICODE\0" + common.text.encode("utf-16-be")
@@ -213,24 +253,18 @@ def _exif(text: str, common: SchemeText | None) -> Image.Exif:
     return exif
 
 
-def _fitting(text: str, common: SchemeText | None) -> tuple[str, SchemeText | None]:
-    """Both texts as they fit into a JPEG file.
+def _short(text: str, common: SchemeText | None) -> str:
+    """Our text as it is put into a JPEG file: packed when the two of them are longer than one segment."""
+    if len(text) + (2 * len(common.text) if common else 0) <= _MAX_EXIF_TEXT:
+        return text
+    return _PACKED + base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
 
-    Ours is packed when they are long, the common one left out after that, and in the end the prompts.
-    """
-    room = _MAX_EXIF_TEXT - (len(common.text.encode("utf-16-be")) if common else 0)
-    if len(text) <= room:
-        return text, common
-    packed = _PACKED + base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
-    if len(packed) <= room:
-        return packed, common
-    if common is not None:
-        return _fitting(text, None)
-    values = json.loads(text)
-    del values["parameters"]["prompt"], values["parameters"]["negative_prompt"]
-    for name in ("positive", "negative"):
-        values["picture"].get("job", {}).pop(name, None)
-    return json.dumps(values, ensure_ascii=True), None
+
+def _segments(exif: Image.Exif) -> bytes:
+    """EXIF as segments of a JPEG file: one, or as many as it needs, which readers join (Pillow and ExifTool do)."""
+    data = exif.tobytes().removeprefix(_EXIF)
+    parts = [_EXIF + data[begin : begin + _SEGMENT] for begin in range(0, len(data), _SEGMENT)]
+    return b"".join(b"\xff\xe1" + struct.pack(">H", 2 + len(part)) + part for part in parts)
 
 
 def _unpacked(text: str) -> str:

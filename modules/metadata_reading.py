@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from modules.choices import A1111_SAMPLERS, ASPECT_RATIOS, NO_MODEL, OWN_VAE
 from modules.controls import shown
 from modules.metadata_writing import stem
+from modules.model_search import Here, find_model
 from modules.parameters import LORA_ROWS, GenerationParameters, ParameterError
 from modules.performance import MODES
-
-Names = Callable[[str], Sequence[str]]
-"""The files of a kind (``checkpoints``, ``loras``, ``vae``) that there are."""
+from modules.style_recovery import is_drawn, recover
 
 _LABELS: Mapping[str, str] = {
     "prompt": "Prompt", "negative_prompt": "Negative Prompt", "styles": "Styles", "performance": "Performance",
@@ -51,7 +50,7 @@ _MODELS: Mapping[str, tuple[str, str, str]] = {
 _TOLD = frozenset(
     {
         "full_prompt", "full_negative_prompt", "prompt_expansion", "metadata_scheme", "version", "created_by",
-        "base_model_hash", "refiner_model_hash",
+        "base_model_hash", "refiner_model_hash", "vae_hash",
     }
 )  # fmt: skip
 _A1111_KEYS: Mapping[str, str] = {
@@ -59,15 +58,18 @@ _A1111_KEYS: Mapping[str, str] = {
     "Sharpness": "sharpness", "ADM Guidance": "adm_guidance", "Model": "base_model", "Model hash": "base_model_hash",
     "Performance": "performance", "Scheduler": "scheduler", "Schedule type": "scheduler", "VAE": "vae",
     "Raw prompt": "prompt", "Raw negative prompt": "negative_prompt", "Refiner": "refiner_model",
-    "Refiner hash": "refiner_model_hash", "Refiner switch at": "refiner_switch", "Adaptive CFG": "adaptive_cfg",
+    "Refiner hash": "refiner_model_hash", "VAE hash": "vae_hash", "Refiner switch at": "refiner_switch",
+    "Adaptive CFG": "adaptive_cfg",
     "Clip skip": "clip_skip", "Overwrite Switch": "overwrite_switch", "Refiner Swap Method": "refiner_swap_method",
     "FreeU": "freeu", "Lora hashes": "lora_hashes", "Lora weights": "lora_weights", "Version": "version",
     "User": "created_by",
 }  # fmt: skip
-_PAIR = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'(\w[\w \-/]{0,99}):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 _NEGATIVE = "Negative prompt:"
 _LEAST_PAIRS = 3
 _NUMBER = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?", re.IGNORECASE)
+_WEIGHTS = re.compile(r"([^:]{1,400}): ([-+.\de]{1,30})(?:, |$)")
+_HASHES = re.compile(r"([^:]{1,400}): ([0-9a-fA-F]{10,64})(?:: [-+.\de]{1,30})?(?:, |$)")
 _ROW = re.compile(r"lora_combined_(\d{1,3})")
 
 
@@ -95,7 +97,7 @@ class Reading:
         self.problems.append(f"{shown(key)[1:-1]} was left out: {shown(value)} is not {wanted}.")
 
 
-def read_fooocus(record: Mapping[str, Any], names: Names) -> Reading:
+def read_fooocus(record: Mapping[str, Any], here: Here) -> Reading:
     """The parameters in a JSON record, by key or else by the label that a log gives it."""
     reading = Reading("fooocus")
     keys = {label: key for key, label in _LABELS.items()}
@@ -105,7 +107,7 @@ def read_fooocus(record: Mapping[str, Any], names: Names) -> Reading:
         key = keys.get(name, name)
         if key == name or key not in record:
             values[key] = value
-    _apply(reading, values, names)
+    _apply(reading, values, here)
     return reading
 
 
@@ -114,15 +116,16 @@ def is_a1111(text: str) -> bool:
     return len(_pairs(text.strip().rpartition("\n")[2])) >= _LEAST_PAIRS
 
 
-def read_a1111(text: str, names: Names) -> Reading:
+def read_a1111(text: str, here: Here) -> Reading:
     """The parameters in lines of text: a prompt, a negative prompt, and a last line of ``Key: value`` by commas."""
     reading = Reading("a1111")
     above, _, last = text.strip().rpartition("\n")
     # `Negative prompt:` begins a line; a prompt may speak of one.
     prompt, _, negative = f"\n{above}".partition(f"\n{_NEGATIVE}")
-    values: dict[str, Any] = {"prompt": prompt.strip(), "negative_prompt": negative.strip(), "styles": "[]"}
-    for label, value in _pairs(last):
-        values[_A1111_KEYS.get(label, label)] = value
+    told, avoided = prompt.strip(), negative.strip()
+    values: dict[str, Any] = {_A1111_KEYS.get(label, label): value for label, value in _pairs(last)}
+    values = {"prompt": told, "negative_prompt": avoided, "styles": []} | values
+    values |= _without_styles(reading, told, avoided, dict(_pairs(last)), here)
     sampler = str(values.get("sampler", ""))
     if sampler.endswith(" Karras"):
         values.setdefault("scheduler", "karras")
@@ -132,17 +135,28 @@ def read_a1111(text: str, names: Names) -> Reading:
         values["sampler"] = by_label.get(sampler, sampler)
     if "scheduler" in values:
         values["scheduler"] = str(values["scheduler"]).lower()
-    _apply(reading, values, names)
+    _apply(reading, values, here)
     return reading
 
 
-def _apply(reading: Reading, record: dict[str, Any], names: Names) -> None:
+def _without_styles(reading: Reading, told: str, avoided: str, pairs: Mapping[str, str], here: Here) -> dict[str, Any]:
+    """The prompts and the styles, where it is sure that they make up the texts of a picture."""
+    raw, raw_negative = pairs.get("Raw prompt"), pairs.get("Raw negative prompt", "")
+    found = recover(told, avoided, here.styles(), raw, None if raw is None else raw_negative)
+    if found is not None:
+        return {"prompt": found.prompt, "negative_prompt": found.negative_prompt, "styles": list(found.styles)}
+    if raw is not None and not is_drawn(raw):
+        reading.problems.append("This picture was told more than was typed, by styles that are not known here.")
+    return {} if raw is None else {"negative_prompt": raw_negative}
+
+
+def _apply(reading: Reading, record: dict[str, Any], here: Here) -> None:
     loras: list[tuple[str, Any, Any]] = []
     for key, value in record.items():
         if key in _PLAIN:
             reading.take(key, {_PLAIN[key]: _joined(value)})
         elif key in _MODELS:
-            _model(reading, key, value, names)
+            _model(reading, key, (value, record.get(f"{key}_hash")), here)
         elif key in _SPECIAL:
             _SPECIAL[key](reading, key, value, record)
         elif key in ("loras", "lora_weights", "lora_hashes") or _ROW.fullmatch(key):
@@ -150,20 +164,31 @@ def _apply(reading: Reading, record: dict[str, Any], names: Names) -> None:
         elif key not in _TOLD:
             reading.unknown[key] = value
     if loras or "loras" in record:
-        _rows(reading, loras, names)
+        _rows(reading, loras, _lora_hashes(record), here)
 
 
 def _loras(reading: Reading, key: str, value: Any, record: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """The LoRAs of one entry, as (key, name, weight); the list of all repeats the rows, where there are any."""
     if key == "lora_weights":
-        parts = [part.rpartition(":") for part in str(value).split(",")]
-        return [(key, name.strip(), weight.strip()) for name, _, weight in parts]
+        weighted = _WEIGHTS.findall(str(value))  # a name may have a comma
+        if _WEIGHTS.sub("", str(value)) != "":
+            weighted = [part.rpartition(":")[::2] for part in str(value).split(",")]
+        return [(key, name, weight.strip()) for name, weight in weighted]
     if key == "lora_hashes":  # some write `name: hash: weight` and no weights apart
         found = [part.rsplit(":", 2) for part in str(value).split(",")] if "lora_weights" not in record else []
         return [(key, part[0].strip(), part[2].strip()) for part in found if len(part) == 3]
     if key == "loras":
         return [] if any(_ROW.fullmatch(other) for other in record) else _listed(reading, value)
     return _combined(reading, key, value)
+
+
+def _lora_hashes(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The hashes of LoRAs by the names that the record gives them."""
+    listed = record.get("loras")
+    rows = [row for row in listed if isinstance(row, list) and len(row) == 3] if isinstance(listed, list) else []
+    found = {row[0]: row[2] for row in rows if isinstance(row[0], str)}
+    told = record.get("lora_hashes")
+    return found | dict(_HASHES.findall(told) if isinstance(told, str) else ())
 
 
 def _of_mode(name: Any, record: Mapping[str, Any]) -> bool:
@@ -245,42 +270,40 @@ _SPECIAL: Mapping[str, Callable[[Reading, str, Any, Mapping[str, Any]], None]] =
 }  # fmt: skip
 
 
-def _model(reading: Reading, key: str, value: Any, names: Names) -> None:
+def _model(reading: Reading, key: str, named: tuple[Any, Any], here: Here) -> None:
     path, kind, none = _MODELS[key]
+    value, short_hash = named
     if none and value in ("", None, none, "None"):
         reading.values[path] = none
-    elif (found := find_file(reading, key, value, names(kind))) is not None:
+    elif (found := find_file(reading, key, (kind, value, short_hash), here)) is not None:
         reading.take(key, {path: found})
 
 
-def find_file(reading: Reading, key: str, name: Any, files: Iterable[str]) -> str | None:
-    """The file that a text means: of exactly this name, or else the first one with this stem."""
-    listed = list(files)
+def find_file(reading: Reading, key: str, named: tuple[str, Any, Any], here: Here) -> str | None:
+    """The file that a text means by (kind, name, hash); None, and said, where there is none."""
+    kind, name, short_hash = named
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         reading.refuse(key, name, "the name of a model")
         return None
-    wanted = name.strip().replace("\\", "/").casefold()
-    for form in (str.casefold, lambda file: stem(file).casefold()):
-        for file in listed:
-            if form(file) == wanted:
-                return file
-    if wanted.endswith(".safetensors") and (same := [file for file in listed if stem(file).casefold() == stem(wanted)]):
-        return same[0]
-    reading.problems.append(f"The model {shown(name)} ({shown(key)[1:-1]}) is not among your files.")
-    return None
+    found, sentence = find_model(here, kind, name, short_hash)
+    if not found:
+        sentence = f"The model {shown(name)} ({shown(key)[1:-1]}) is not among your files."
+    if sentence:
+        reading.problems.append(sentence)
+    return found or None
 
 
 def _combined(reading: Reading, key: str, value: Any) -> list[tuple[str, Any, Any]]:
     """``name : weight`` or ``enabled : name : weight``; one that is not enabled is no LoRA of this picture."""
-    parts = [part.strip() for part in str(value).split(" : ")]
-    if len(parts) == 3 and parts[0].lower() in ("true", "false"):
+    parts = str(value).split(" : ")
+    if len(parts) == 3 and parts[0].strip().lower() in ("true", "false"):
         enabled, *parts = parts
-        if enabled.lower() == "false":
+        if enabled.strip().lower() == "false":
             return []
     if len(parts) != 2:
         reading.refuse(key, value, "of the form name : weight")
         return []
-    return [] if parts[0] == NO_MODEL else [(key, parts[0], parts[1])]
+    return [] if parts[0].strip() == NO_MODEL else [(key, parts[0], parts[1].strip())]
 
 
 def _listed(reading: Reading, value: Any) -> list[tuple[str, Any, Any]]:
@@ -290,12 +313,13 @@ def _listed(reading: Reading, value: Any) -> list[tuple[str, Any, Any]]:
     return [("loras", each[0], each[1]) for each in value]
 
 
-def _rows(reading: Reading, loras: Iterable[tuple[str, Any, Any]], names: Names) -> None:
+def _rows(reading: Reading, loras: Iterable[tuple[str, Any, Any]], hashes: Mapping[str, Any], here: Here) -> None:
     """The rows of LoRAs; those that are left over are emptied, so that none of another picture stays."""
     rows: dict[str, Any] = {}
     free = list(LORA_ROWS)
     for key, name, weight in loras:
-        if (file := find_file(reading, key, name, names("loras"))) is None:
+        short_hash = hashes.get(name) if isinstance(name, str) else None
+        if (file := find_file(reading, key, ("loras", name, short_hash), here)) is None:
             continue
         if not free:
             reading.problems.append(f"The LoRA {shown(name)} was left out: there are {len(LORA_ROWS)} rows for them.")

@@ -61,6 +61,10 @@ UNUSED = frozenset(
         "default_inpaint_engine_version", "default_save_metadata_to_images",
     }
 )  # fmt: skip
+# Heard where the machine's owner says it: in the presets of others it is only what their program had by default.
+OWNER_KEYS: Mapping[str, str] = MappingProxyType(
+    {"default_save_metadata_to_images": "advanced.save_metadata_to_images"}
+)
 # Ours, beside the field's keys: an object of the parameters for which the field has no key, by their paths.
 OWN_KEY = "pinhole"
 OTHER_KEYS = frozenset({PREVIOUS_MODELS, LORAS, LORA_NUMBER, OWN_KEY}) | WEIGHT_LIMITS | UNUSED
@@ -70,9 +74,9 @@ BELONGS_TO_MODEL = frozenset(
 TYPED = ("prompt", "image_seed")
 """What a user has put in: in a preset only where it was asked for."""
 HABITS = (
-    *TYPED, "image_number", "advanced.output_format", "advanced.disable_preview",
-    "advanced.disable_intermediate_results", "advanced.generate_image_grid", "advanced.disable_seed_increment",
-    "advanced.read_wildcards_in_order",
+    *TYPED, "image_number", "advanced.output_format", "advanced.save_metadata_to_images", "advanced.metadata_scheme",
+    "advanced.disable_preview", "advanced.disable_intermediate_results", "advanced.generate_image_grid",
+    "advanced.disable_seed_increment", "advanced.read_wildcards_in_order",
 )  # fmt: skip
 """What is about working rather than about the look of pictures: another preset leaves it unless it names it."""
 MAX_BYTES = 1_000_000
@@ -162,12 +166,19 @@ def layers(name: str, settings: Settings) -> list[dict[str, Any]]:
     config = {
         key: value
         for key, value in settings.defaults.items()
-        if key in PRESET_KEYS or key in (LORAS, LORA_NUMBER)  # its other ``default_*`` keys belong to the page
+        if key in PRESET_KEYS
+        or key in OWNER_KEYS
+        or key in (LORAS, LORA_NUMBER)  # its other ``default_*`` keys belong to the page
     }
-    below = [read_preset((settings.presets,), DEFAULT_PRESET), config]
+    below = [_heard(read_preset((settings.presets,), DEFAULT_PRESET)), config]
     if preset_path(settings.preset_folders, name) == settings.presets / f"{DEFAULT_PRESET}.json":
         return [{**below[0], **config}]
-    return [*below, read_preset(settings.preset_folders, name)]
+    return [*below, _heard(read_preset(settings.preset_folders, name))]
+
+
+def _heard(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a preset without those that only the machine's owner sets."""
+    return {key: value for key, value in values.items() if key not in OWNER_KEYS}
 
 
 def apply_preset(
@@ -268,7 +279,8 @@ def _kept(base: GenerationParameters | None, keep: Sequence[str], values: Mappin
 
 
 def _applied(values: Mapping[str, Any], name: str, kept: Mapping[str, Any]) -> GenerationParameters:
-    changes = {PRESET_KEYS[key]: value for key, value in values.items() if key in PRESET_KEYS}
+    keys = {**PRESET_KEYS, **OWNER_KEYS}
+    changes = {keys[key]: value for key, value in values.items() if key in keys}
     changes |= _own_parameters(values, name)[0]
     changes |= _lora_rows(_loras(values, name)[0])
     changes |= _switch(changes)

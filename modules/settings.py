@@ -30,6 +30,7 @@ class Settings:
     ``default_*`` keys, applied under every preset. ``memory`` says where models lie and in which numbers they compute.
     ``preset_downloads`` is whether what a preset names may be fetched when asked for, ``hf_mirror`` the address that
     stands for the Hub's, ``private_addresses`` whether it may come from this machine and its network.
+    ``created_by`` is the name that pictures carry, empty for none.
     ``notes`` are sentences to show at start.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     preset_downloads: bool = True
     hf_mirror: str = ""
     private_addresses: bool = False
+    created_by: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -82,6 +84,11 @@ class Settings:
         """The folder of encoded texts: they can be made again at any time."""
         return self.data / "texts"
 
+    @property
+    def hashes(self) -> Path:
+        """The file in which hashes of models are remembered: likewise."""
+        return self.data / "model_hashes.json"
+
 
 # key in config.txt and in the environment -> field
 FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
@@ -110,6 +117,8 @@ SWITCH_KEYS: Mapping[str, tuple[str, bool]] = MappingProxyType(
         "download_from_private_addresses": ("private_addresses", True),
     }
 )
+CREATED_BY = "metadata_created_by"
+MAX_NAME = 200
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -156,7 +165,7 @@ def _from_file(settings: Settings, path: Path) -> Settings:
     for key, value in values.items():
         if key in FOLDER_KEYS:
             settings = _with_folder(settings, FOLDER_KEYS[key], value, settings.root, f"{path}: {key}")
-        elif key in SWITCH_KEYS or key in HUB_KEYS or key in HUB_KEYS.values():
+        elif key in SWITCH_KEYS or key in HUB_KEYS or key in HUB_KEYS.values() or key == CREATED_BY:
             settings = _with_plain(settings, key, value, f"{path}: {key}")
         elif key.startswith("default_"):
             defaults[key] = value
@@ -169,7 +178,7 @@ def _from_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
     for key, name in FOLDER_KEYS.items():
         if environ.get(key):
             settings = _with_folder(settings, name, environ[key], settings.root, f"environment variable {key}")
-    for key in SWITCH_KEYS:
+    for key in (*SWITCH_KEYS, CREATED_BY):
         if environ.get(key):
             settings = _with_plain(settings, key, environ[key], f"environment variable {key}")
     for key in HUB_KEYS:
@@ -184,7 +193,11 @@ def _from_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
 
 
 def _with_plain(settings: Settings, key: str, value: object, source: str) -> Settings:
-    """``settings`` with a switch, or the mirror's address, set."""
+    """``settings`` with a switch, the mirror's address or the pictures' name set."""
+    if key == CREATED_BY:
+        if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_NAME:
+            raise SettingsError(f"{source}: {value!r} is not a name of up to {MAX_NAME} printable characters")
+        return replace(settings, created_by=value.strip())
     if key not in SWITCH_KEYS:
         return replace(settings, hf_mirror=checked_mirror(value, source))
     name, when_true = SWITCH_KEYS[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,11 @@ class Live:
 class TaskRunner:
     """Does tasks, one at a time in each thread that asks; remembers only how long pictures of a kind take."""
 
-    def __init__(self, store: Store, models: ModelFiles, sources: Callable[[], Sources]) -> None:
+    def __init__(
+        self, store: Store, models: ModelFiles, sources: Callable[[], Sources], in_use: Callable[[ImageJob], None]
+    ) -> None:
         self._store = store
+        self._in_use = in_use
         self._models = models
         self._sources = sources
         self._overheads: dict[tuple[str, int, int], float] = {}
@@ -162,6 +166,7 @@ class TaskRunner:
             path = picture_path(task.folder, task.id, job.index, parameters.advanced.output_format)
             facts = picture_facts(path, task.id, job.index) if path.exists() else None
             if facts is not None:
+                facts = {"job": asdict(job), **facts}  # where the file does not tell it
                 self._store.add_picture(_record(job, task.id, path, facts))
             else:
                 todo.append(job)
@@ -177,6 +182,8 @@ class TaskRunner:
             match message:
                 case Progress():
                     pace.step(message.index, message.step, message.steps)
+                    if message.step == 1:  # its files are in memory now: who reads them again delays nothing
+                        self._in_use(by_index[message.index])
                     place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
                     live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
                 case Note():

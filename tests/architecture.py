@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("webui.py", "modules/ui/", "modules/api/", "modules/cli.py", "modules/encode.py", "modules/download.py"),
     (
         "modules/async_worker.py", "modules/task_run.py", "modules/engines.py", "modules/store.py", "modules/line.py",
-        "modules/outlook.py", "modules/history.py", "modules/plots.py",
+        "modules/outlook.py", "modules/history.py", "modules/plots.py", "modules/workplace.py",
     ),
     (
         "modules/pipeline.py", "modules/prepare.py", "modules/run.py", "modules/loaded.py", "modules/previews.py",

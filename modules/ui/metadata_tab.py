@@ -16,8 +16,9 @@ import gradio as gr
 from modules.choices import NO_MODEL
 from modules.controls import Choice, ModelFile, shown
 from modules.metadata import MetadataError
-from modules.metadata_reading import Names, Reading
+from modules.metadata_reading import Reading
 from modules.metadata_texts import SEED, read_told
+from modules.model_search import Here
 from modules.parameters import LORA_ROWS, GenerationParameters, Leaf, leaves
 from modules.ui.components import Wording, choices_of, shown_anew
 from modules.ui.panel import Panel
@@ -69,19 +70,19 @@ class MetadataTab:
     def wire(
         self,
         panel: Panel,
-        names: Names,
+        here: Here,
         wording: Callable[[str], Wording],
         event: Mapping[str, Any],
     ) -> None:
         """A text is read as soon as it is there; the button puts what it says into the form.
 
-        ``names`` gives the files of a kind, ``wording`` the choices for a base model, ``event`` is what all events
+        ``here`` is what a text may refer to, ``wording`` the choices for a base model, ``event`` is what all events
         have in common.
         """
 
         def look(text: object) -> list[Update]:
             try:
-                reading = read_told(text.strip() if isinstance(text, str) else "", names)
+                reading = read_told(text.strip() if isinstance(text, str) else "", here)
             except MetadataError as error:
                 said = _problems([str(error)]) if text else ""
                 return [gr.update(value=said), gr.update(interactive=False)]
@@ -89,7 +90,7 @@ class MetadataTab:
 
         def use(text: object, *args: Any) -> list[Update]:
             try:
-                reading = read_told(text.strip() if isinstance(text, str) else "", names)
+                reading = read_told(text.strip() if isinstance(text, str) else "", here)
             except MetadataError as error:
                 return [*(gr.skip() for _ in args), gr.update(value=_problems([str(error)]))]
             updates = form_updates(reading, args, wording)

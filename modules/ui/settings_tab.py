@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,8 @@ class SettingsTab:
     seed: Any
 
 
-def build(panel: Panel, desk: PresetDesk, preset: str) -> SettingsTab:
-    """Place the parameters of this tab."""
+def build(panel: Panel, desk: PresetDesk, preset: str, event: Mapping[str, Any]) -> SettingsTab:
+    """Place the parameters of this tab; ``event`` is what all events have in common."""
     presets = preset_bar.build(desk, preset)
     panel.place("performance_selection")
     with gr.Column(elem_id="aspect_ratios"):
@@ -33,7 +34,10 @@ def build(panel: Panel, desk: PresetDesk, preset: str) -> SettingsTab:
         panel.place("aspect_ratios_selection")
     panel.place("image_number")
     panel.place("advanced.output_format")
-    panel.place("advanced.metadata_scheme")
+    panel.place("advanced.save_metadata_to_images")
+    scheme = panel.place("advanced.metadata_scheme")
+    saved = panel.get("advanced.save_metadata_to_images")
+    saved.change(lambda on: gr.update(interactive=bool(on)), saved, scheme, **event)
     panel.place("negative_prompt")
     with gr.Row(elem_id="seed_row"):
         random = gr.Checkbox(

@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from modules.async_worker import Preview, Results, create_worker
+from modules.async_worker import Preview, Results
 from modules.parameters import GenerationParameters
 from modules.settings import built_in_settings
+from modules.workplace import create_worker
 from tests.modules.stand_in import build
 
 

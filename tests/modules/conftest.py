@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from modules.async_worker import AsyncWorker, create_worker
+from modules.async_worker import AsyncWorker
 from modules.parameters import BUILT_IN_MODEL
 from modules.settings import Settings, built_in_settings
+from modules.workplace import create_worker
 from tests.modules.stand_in import build
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,11 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from modules.async_worker import Finish, create_worker
+from modules.async_worker import Finish
 from modules.metadata import read_picture
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
 from modules.settings import built_in_settings
 from modules.store import StoreError
+from modules.workplace import create_worker
 from tests.modules.conftest import SDXL_NAMES, safetensors
 from tests.modules.stand_in import build
 
@@ -38,7 +39,8 @@ def main(root: Path) -> None:
     end = list(worker.follow(task))[-1]
     assert isinstance(end, Finish)
     tell("first", end.state, len(end.pictures), end.message)
-    tell("leftovers", [path.name for path in root.rglob("*.part")])
+    # The day's log is written once the task has ended, perhaps right now.
+    tell("leftovers", [path.name for path in root.rglob("*.part") if "log" not in path.name])
     (root / "rest").write_bytes(bytes(shutil.disk_usage(root).free))
     try:
         worker.submit(parameters)

@@ -20,11 +20,12 @@ import pytest
 from PIL import Image
 
 from modules import async_worker
-from modules.async_worker import AsyncWorker, Event, Finish, Preview, Results, create_worker
+from modules.async_worker import AsyncWorker, Event, Finish, Preview, Results
 from modules.metadata import read_picture
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
 from modules.plan import ModelFacts, plan
 from modules.settings import Settings
+from modules.workplace import create_worker
 from tests.modules.conftest import ROOT, SDXL_NAMES, safetensors
 from tests.modules.stand_in import build, paint
 

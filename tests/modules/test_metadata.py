@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,16 @@ from PIL.PngImagePlugin import PngInfo
 from modules.choices import OUTPUT_FORMATS
 from modules.metadata import (
     SCHEME,
+    Carried,
     MetadataError,
+    SchemeText,
     describe,
     encode_picture,
     encode_preview,
     parse,
     read_picture,
     read_text,
+    read_texts,
 )
 from modules.parameters import GenerationParameters
 from tests.modules.test_parameters import any_parameters
@@ -70,14 +72,53 @@ def test_any_parameters_come_back(parameters: GenerationParameters) -> None:
         assert read_picture(BytesIO(data)).parameters == parameters
 
 
-def test_long_prompts_fit_into_a_jpeg() -> None:
-    repeated = GenerationParameters(prompt="\U0001f600 a cat " * 2000)
-    assert read_picture(saved(describe(repeated, FACTS), "jpeg")).parameters == repeated
-    random = os.urandom(80_000).decode("utf-32-le", errors="ignore")
-    text = "".join(chr(0x4E00 + byte * 80 % 20000 + index % 97) for index, byte in enumerate(os.urandom(20_000)))
-    patternless = GenerationParameters(prompt=text, negative_prompt=(random + text)[::-1][:20_000])
-    info = read_picture(saved(describe(patternless, FACTS), "jpeg"))
-    assert info.parameters.prompt in ("", text) and info.facts["index"] == 3
+LONG = 100_000  # characters
+LONG_PROMPTS = {
+    "repeated": "a red cat, " * (LONG // 11),
+    "emoji": "".join(chr(0x1F300 + number * number % 700) for number in range(LONG)),
+    "patternless": "".join(map(chr, np.random.default_rng(1).integers(0x4E00, 0x9FFF, LONG).tolist())),
+}
+
+
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+@pytest.mark.parametrize("kind", LONG_PROMPTS)
+def test_prompts_of_any_length_are_whole_in_every_format(output_format: str, kind: str) -> None:
+    prompt = LONG_PROMPTS[kind]
+    text = json.dumps({"parameters": {"prompt": prompt, "negative_prompt": prompt[::-1]}})
+    common = SchemeText("a1111", f"{prompt}\nNegative prompt: {prompt[::-1]}\nSteps: 1, Seed: 2, Size: 8x8")
+    data = encode_picture(PICTURE, output_format, text, common)
+    assert read_texts(BytesIO(data)) == Carried(text, common.text, "a1111")
+    with Image.open(BytesIO(data)) as image:
+        image.load()
+        assert image.size == (40, 24)
+    alone = BytesIO(encode_picture(PICTURE, output_format, text))
+    assert read_texts(alone).common == text
+
+
+def test_a_long_prompt_told_for_many_styles_comes_back_and_is_not_told_again_to_the_page() -> None:
+    prompt = LONG_PROMPTS["patternless"][:20_000]
+    parameters = GenerationParameters(prompt=prompt, negative_prompt=prompt[::-1])
+    facts = {**FACTS, "job": {"seed": 5, "positive": [prompt] * 5, "negative": [prompt] * 5}, "hashes": {"a": "b"}}
+    for output_format in OUTPUT_FORMATS:
+        data = encode_picture(PICTURE, output_format, describe(parameters, facts))
+        info = read_picture(BytesIO(data))
+        assert (info.parameters, info.facts) == (parameters, facts)
+        told = read_text(BytesIO(data))
+        assert len(told) < 50_000 and parse(told).parameters == parameters
+        assert parse(told).facts == {**facts, "job": {"seed": 5}}
+
+
+def test_who_reads_one_segment_of_a_jpeg_only_finds_the_common_text() -> None:
+    common = SchemeText("fooocus", json.dumps({"prompt": "a cat"}))
+    data = encode_picture(PICTURE, "jpeg", json.dumps({"parameters": LONG_PROMPTS["patternless"]}), common)
+    begin = data.index(b"\xff\xe1")
+    length = int.from_bytes(data[begin + 2 : begin + 4], "big")
+    first, rest = data[begin : begin + 2 + length], data[begin + 2 + length :]
+    assert rest.startswith(b"\xff\xe1") and length == 0xFFFF
+    exif = Image.Exif()
+    with pytest.warns(UserWarning, match="Truncated"):  # ours ends in the next segments
+        exif.load(first[4:])
+    assert exif[0x9286] == common.text and exif[0x927C] == "fooocus"
 
 
 def test_noise_of_full_size_can_be_saved_in_all_formats() -> None:

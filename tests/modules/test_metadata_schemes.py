@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
@@ -17,10 +17,13 @@ from modules.choices import METADATA_SCHEMES, OUTPUT_FORMATS
 from modules.metadata import SchemeText, describe, encode_picture, read_picture, read_texts
 from modules.metadata_reading import Reading, is_a1111, quoted_names, read_a1111, read_fooocus
 from modules.metadata_writing import scheme_text
+from modules.model_search import Here
 from modules.parameters import GenerationParameters
 from modules.performance import MODES
 from modules.plan import ModelFacts, plan
 from modules.prompts import Sources
+from modules.styles import read_styles
+from tests.architecture import ROOT
 from tests.modules.test_parameters import any_parameters
 
 FILES = {
@@ -34,10 +37,13 @@ def names(kind: str) -> Sequence[str]:
     return FILES[kind]
 
 
+HERE = Here(names)
+
+
 def common_of(parameters: GenerationParameters, scheme: str) -> tuple[str, dict[str, Any]]:
     few_step = [mode.lora.files[0] for mode in MODES.values() if mode.lora is not None]
     job = plan(parameters, ModelFacts(native=1024), Sources(loras=lambda: few_step))[0]
-    facts = {"task": "t", "index": 0, "job": asdict(job), "hashes": {job.checkpoint: "0123456789"}}
+    facts = {"task": "t", "index": 0, "job": asdict(job), "hashes": {"checkpoints": {job.checkpoint: "0123456789"}}}
     return scheme_text(scheme, parameters, facts), facts
 
 
@@ -54,8 +60,8 @@ def test_any_parameters_come_back_in_both_schemes_and_all_formats(parameters: Ge
             data = encode_picture(np.zeros((8, 8, 3), np.uint8), output_format, complete, SchemeText(scheme, text))
             assert read_picture(BytesIO(data)).parameters == parameters
             carried = read_texts(BytesIO(data))
-            if carried.scheme == scheme:  # a JPEG has no room for everything
-                assert carried.common == (text.replace("\0", "") if output_format == "png" else text)
+            assert carried.scheme == scheme
+            assert carried.common == (text.replace("\0", "") if output_format == "png" else text)
 
 
 @pytest.mark.parametrize("scheme", METADATA_SCHEMES)
@@ -88,10 +94,29 @@ def test_what_a_scheme_can_hold_comes_back_from_its_text_alone(scheme: str, valu
         values["lora_1.weight"] = 1.0
     parameters = GenerationParameters.from_mapping({**values, "style_selections": [], "image_number": 1})
     text, _ = common_of(parameters, scheme)
-    reading = read_fooocus(json.loads(text), names) if scheme == "fooocus" else read_a1111(text, names)
+    reading = read_fooocus(json.loads(text), HERE) if scheme == "fooocus" else read_a1111(text, HERE)
     assert reading.problems == [] and reading.unknown == {}
     base = GenerationParameters.from_mapping({"style_selections": [], "image_number": 1})
     assert base.with_values(reading.values) == parameters
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_styles_around_a_prompt_are_found_again(raw: bool) -> None:
+    sources = Sources(styles=lambda: read_styles([ROOT / "sdxl_styles"]))
+    here = Here(names, styles=sources.styles)
+    for styles in (("SAI Anime",), ("Fooocus V2", "Fooocus Enhance", "Fooocus Sharp"), ("Fooocus Negative",), ()):
+        wanted = GenerationParameters(
+            prompt="a red fox, in the snow", negative_prompt="fog", image_seed=1, style_selections=styles
+        )
+        job = plan(wanted, ModelFacts(native=1024), sources)[0]
+        if job.expand:
+            job = replace(job, positive=(*job.positive, f"{job.expand}, soft light"))
+        text = scheme_text("a1111", wanted, {"job": asdict(job)})
+        if not raw:
+            text = text.replace('Raw prompt: "a red fox, in the snow", Raw negative prompt: fog, ', "")
+        values = read_a1111(text, here).values
+        expected = (wanted.prompt, wanted.negative_prompt, list(styles))
+        assert (values["prompt"], values["negative_prompt"], list(values["style_selections"])) == expected
 
 
 LAST = "Steps: 30, Sampler: Euler a, CFG scale: 7, Seed: 12, Size: 1024x1024"
@@ -111,7 +136,9 @@ A1111: list[tuple[str, dict[str, Any], str]] = [
     (f"a\n{LAST}, Model: juggernautXL, Model hash: aa", {"base_model": "sdxl/juggernautXL.safetensors"}, ""),
     (f"a\n{LAST}, Model: nowhere", {"image_seed": 12}, "'nowhere' (base_model) is not among your files"),
     (f"a\n{LAST}, Model: ../../etc/passwd", {"image_seed": 12}, "is not among your files"),
-    (f'x\n{LAST}, Raw prompt: "a, \\"b\\": c"', {"prompt": 'a, "b": c'}, ""),
+    (f'x\n{LAST}, Raw prompt: "a, \\"b\\": c"', {"prompt": 'a, "b": c'}, "styles that are not known here"),
+    (f'a, b\n{LAST}, Raw prompt: "a, b"', {"prompt": "a, b", "style_selections": ()}, ""),
+    (f'a\nb\n{LAST}, Raw prompt: "__x__"', {"prompt": "__x__", "style_selections": ()}, ""),
     (f'a\n{LAST}, Lora weights: "detail: 0.5, glow v1.2: 1"', {"lora_2.name": "sub/glow v1.2.safetensors"}, ""),
     (f'a\n{LAST}, Lora weights: "lost: 0.5, detail: 1"', {"lora_1.name": "detail.safetensors"}, "'lost'"),
     (f'a\n{LAST}, Lora hashes: "detail: aabb: 0.75"', {"lora_1.name": "detail.safetensors", "lora_1.weight": 0.75}, ""),
@@ -172,12 +199,12 @@ def check(reading: Reading, wanted: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(("text", "wanted", "words"), A1111)
 def test_texts_of_other_programs(text: str, wanted: dict[str, Any], words: str) -> None:
     assert is_a1111(text)
-    check(read_a1111(text, names), wanted, words)
+    check(read_a1111(text, HERE), wanted, words)
 
 
 @pytest.mark.parametrize(("record", "wanted", "words"), FOOOCUS)
 def test_json_logs_of_other_programs(record: dict[str, Any], wanted: dict[str, Any], words: str) -> None:
-    check(read_fooocus(record, names), wanted, words)
+    check(read_fooocus(record, HERE), wanted, words)
 
 
 @pytest.mark.parametrize("text", ["", "a cat", "a: b", "Steps: 3, Seed: 4", "x\nwhat: is this"])
@@ -188,8 +215,8 @@ def test_what_is_no_list_of_parameters(text: str) -> None:
 @given(st.text(max_size=200))
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_no_text_breaks_the_reader(text: str) -> None:
-    read_a1111(text, names)
-    read_fooocus({key: text for key in ("styles", "resolution", "freeu", "steps", "lora_combined_1", "loras")}, names)
+    read_a1111(text, HERE)
+    read_fooocus({key: text for key in ("styles", "resolution", "freeu", "steps", "lora_combined_1", "loras")}, HERE)
     assert quoted_names(text) is None or text.strip().startswith("[")
 
 

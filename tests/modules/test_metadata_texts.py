@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +15,7 @@ from modules.metadata import MetadataError, describe
 from modules.metadata_texts import MAX_CHARACTERS, read_told
 from modules.parameters import GenerationParameters, leaves
 from modules.plan import ModelFacts, plan
-from tests.modules.test_metadata_schemes import FILES, names
+from tests.modules.test_metadata_schemes import FILES, HERE
 
 
 def ours(**changes: Any) -> dict[str, Any]:
@@ -26,14 +27,14 @@ def ours(**changes: Any) -> dict[str, Any]:
 
 
 def test_our_own_text_sets_everything_and_the_seed_of_this_picture() -> None:
-    reading = read_told(json.dumps(ours()), names)
+    reading = read_told(json.dumps(ours()), HERE)
     assert reading.problems == [] and reading.unknown == {}
     assert set(reading.values) == {leaf.path for leaf in leaves()}
     assert reading.values["image_seed"] == 77 and reading.values["prompt"] == "a fox"
 
 
 def test_one_wrong_value_costs_no_other() -> None:
-    reading = read_told(json.dumps(ours(sharpness=1e400, image_number="many", invented=[1], prompt="a cat")), names)
+    reading = read_told(json.dumps(ours(sharpness=1e400, image_number="many", invented=[1], prompt="a cat")), HERE)
     assert reading.values["prompt"] == "a cat" and "sharpness" not in reading.values
     assert {problem.partition(" was")[0] for problem in reading.problems} == {"Image Sharpness", "Image Number"}
     assert list(reading.unknown) == ["invented"]
@@ -42,16 +43,16 @@ def test_one_wrong_value_costs_no_other() -> None:
 def test_missing_models_are_named_and_leave_no_other_in_their_place() -> None:
     row = {"enabled": True, "name": "gone.safetensors", "weight": 0.5}
     record = ours(base_model="../../etc/passwd", lora_1=row, lora_2={**row, "name": "detail.safetensors"})
-    reading = read_told(json.dumps(record), names)
+    reading = read_told(json.dumps(record), HERE)
     assert "base_model" not in reading.values and reading.values["lora_1.name"] == "None"
     assert reading.values["lora_2.name"] == FILES["loras"][0]
     assert len(reading.problems) == 2 and all("is not among your files" in each for each in reading.problems)
 
 
 def test_the_other_texts_find_their_readers() -> None:
-    assert read_told('{"prompt": "a fox", "seed": "5"}', names).values["image_seed"] == "5"
+    assert read_told('{"prompt": "a fox", "seed": "5"}', HERE).values["image_seed"] == "5"
     lines = "a fox\nSteps: 30, Sampler: Euler a, Seed: 7, CFG scale: 4"
-    assert read_told(lines, names).values["image_seed"] == "7"
+    assert read_told(lines, HERE).values["image_seed"] == "7"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,19 @@ def test_the_other_texts_find_their_readers() -> None:
 )
 def test_other_texts_are_refused_in_a_sentence(text: str) -> None:
     with pytest.raises(MetadataError, match=r"\.$"):
-        read_told(text, names)
+        read_told(text, HERE)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a ", "x, ", "é", 'a: "', "a:", "\\", "[", "{", '{"a":', "\n", "Negative prompt:", "-/ "]
+)
+def test_no_text_takes_long(piece: str) -> None:
+    text = piece * (MAX_CHARACTERS // len(piece))
+    began = time.monotonic()
+    for told in (text, f"a fox\n{text}!", f"a, b: c,{' ' * 500_000}!", json.dumps({"styles": f"[{text[:500_000]}]"})):
+        with suppress(MetadataError):
+            read_told(told, HERE)
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("depth", [100, 900, 5000])
@@ -79,7 +92,7 @@ def test_nesting_does_no_harm(depth: int) -> None:
     deep = "[" * depth + "]" * depth
     for text in (f'{{"prompt": {deep}, "odd": {deep}}}', f'{{"parameters": {{"prompt": {deep}, "odd": {deep}}}}}'):
         with suppress(MetadataError):
-            assert "prompt" not in read_told(text, names).values
+            assert "prompt" not in read_told(text, HERE).values
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
@@ -92,6 +105,6 @@ def test_nesting_does_no_harm(depth: int) -> None:
     ),
 )
 def test_whatever_a_value_is_the_rest_is_read(path: str, value: Any) -> None:
-    reading = read_told(json.dumps(ours(**{path: value})), names)
+    reading = read_told(json.dumps(ours(**{path: value})), HERE)
     GenerationParameters.from_mapping(reading.values)
     assert path == "prompt" or reading.values["prompt"] == "a fox"

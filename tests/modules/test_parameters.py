@@ -61,10 +61,10 @@ def test_the_order_of_ctrls() -> None:
         "image_number", "image_seed", "sharpness", "guidance_scale", "base_model", "refiner_model", "refiner_switch",
         *(f"lora_{row}.{name}" for row in range(1, 6) for name in ("enabled", "name", "weight")),
         "advanced.disable_preview", "advanced.disable_intermediate_results", "advanced.output_format",
-        "advanced.metadata_scheme", "advanced.sampler_name", "advanced.scheduler_name", "advanced.generate_image_grid",
-        "advanced.overwrite_step", "advanced.overwrite_switch",
-        "advanced.overwrite_width", "advanced.overwrite_height", "advanced.disable_seed_increment",
-        "advanced.read_wildcards_in_order",
+        "advanced.save_metadata_to_images", "advanced.metadata_scheme", "advanced.sampler_name",
+        "advanced.scheduler_name", "advanced.generate_image_grid", "advanced.overwrite_step",
+        "advanced.overwrite_switch", "advanced.overwrite_width", "advanced.overwrite_height",
+        "advanced.disable_seed_increment", "advanced.read_wildcards_in_order",
         "advanced.clip_skip", "advanced.adm_scaler_positive", "advanced.adm_scaler_negative",
         "advanced.adm_scaler_end", "advanced.adaptive_cfg", "advanced.guidance_rescale", "advanced.guidance_begin",
         "advanced.guidance_end", "advanced.refiner_swap_method", "advanced.vae_name", "advanced.freeu_enabled",
@@ -198,7 +198,7 @@ def test_json_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_wrong_number_of_ctrls_is_refused() -> None:
-    with pytest.raises(ParameterError, match="the page sent 1 values for 55 parameters"):
+    with pytest.raises(ParameterError, match="the page sent 1 values for 56 parameters"):
         parameters_from_ctrls([""])
 
 

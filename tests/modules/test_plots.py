@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from modules.async_worker import AsyncWorker, Finish, create_worker
+from modules.async_worker import AsyncWorker, Finish
 from modules.metadata import read_picture
 from modules.outputs import OutputError
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
 from modules.plot import Plot, read_plot
 from modules.plot_grid import INK, PAPER, Cell, Labels, draw_plot
 from modules.settings import Settings
+from modules.workplace import create_worker
 from tests.modules.conftest import settings
 from tests.modules.stand_in import build
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import webui
-from modules.async_worker import create_worker
 from modules.flags import bind
 from modules.settings import Settings, load_settings
+from modules.workplace import create_worker
 from tests.modules.conftest import REFINER_NAMES, ROOT, SDXL_NAMES, safetensors
 from tests.modules.stand_in import build
 

@@ -8,9 +8,10 @@ from starlette.testclient import TestClient
 
 from modules.api import queue_routes
 from modules.api.front import OWNER_COOKIE
-from modules.async_worker import AsyncWorker, create_worker
+from modules.async_worker import AsyncWorker
 from modules.parameters import GenerationParameters
 from modules.settings import Settings
+from modules.workplace import create_worker
 from tests.modules.conftest import settings
 from tests.modules.stand_in import build
 
