@@ -7,7 +7,6 @@ value, and the API's JSON schema its limits.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,7 +117,7 @@ class Slider(Control):
     def check(self, value: float) -> float:
         if self.off is not None and value == self.off:
             return value
-        if not math.isfinite(value) or not self.minimum <= value <= self.maximum:
+        if not self.minimum <= value <= self.maximum:  # nor is NaN
             also = "" if self.off is None else f", and not {self.off:g} (not set)"
             raise ValueError(f"{shown(value)} is outside {self.minimum:g} to {self.maximum:g}{also}")
         return value

@@ -126,7 +126,12 @@ def _told_of_all(config: EngineConfig) -> Callable[[ImageJob], Mapping[str, Any]
     """What pictures tell besides how they were made: their models' hashes, as far as the application knows them yet."""
     hashes = None if config.hashes is None else ModelHashes(config.hashes, ModelLibrary(config.models))
     by = {"created_by": config.created_by} if config.created_by else {}
-    return lambda job: by if hashes is None else {"hashes": hashes.short(job), **by}
+
+    def told(job: ImageJob) -> Mapping[str, Any]:
+        found = {} if hashes is None else hashes.short(job)
+        return {"hashes": found, **by} if found else by
+
+    return told
 
 
 def answer(request: ExpandRequest, pipeline: PipelineLike | None) -> Expanded:

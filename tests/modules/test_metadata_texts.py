@@ -108,3 +108,35 @@ def test_whatever_a_value_is_the_rest_is_read(path: str, value: Any) -> None:
     reading = read_told(json.dumps(ours(**{path: value})), HERE)
     GenerationParameters.from_mapping(reading.values)
     assert path == "prompt" or reading.values["prompt"] == "a fox"
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        "", 0, -1, 10**400, "9" * 400, "NaN", "1e999", True, None, [], {}, [["a", 1]], [["a", {}, []]], "(1, 2)", "(,)",
+        "['a", "a : 1", " : : ", "x" * 500, "\0", "\ud800", "１２", "1024x1024", "0x0", "a\nb", "{prompt}", "__a__",
+        "<lora:a:1>", "Euler a Karras", "0123456789", "None", "detail: 1, ", '"',
+    ]
+)  # fmt: skip
+KEYS = (
+    "prompt", "negative_prompt", "styles", "performance", "steps", "resolution", "sampler", "scheduler", "seed", "vae",
+    "adm_guidance", "freeu", "base_model", "base_model_hash", "refiner_model", "loras", "lora_combined_1", "LoRA 2",
+    "lora_hashes", "lora_weights", "clip_skip", "Sharpness", "created_by", "odd",
+)  # fmt: skip
+LABELS = (
+    "Steps", "Sampler", "Seed", "Size", "CFG scale", "Model", "Model hash", "Lora hashes", "Lora weights", "Raw prompt",
+    "Raw negative prompt", "VAE", "FreeU", "Clip skip", "Schedule type", "Odd",
+)  # fmt: skip
+
+
+@hypothesis_settings(max_examples=80, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(KEYS), ODD, max_size=6),
+    st.lists(st.tuples(st.sampled_from(LABELS), ODD, st.booleans()), min_size=3, max_size=6),
+)
+def test_odd_values_in_known_places_are_taken_or_named(record: dict[str, Any], pairs: list[Any]) -> None:
+    last = ", ".join(f"{label}: {json.dumps(str(value)) if quoted else value}" for label, value, quoted in pairs)
+    for text in (json.dumps(record), f"a fox\n{last}", json.dumps({"parameters": record, "picture": record})):
+        with suppress(MetadataError):
+            reading = read_told(text, HERE)
+            assert GenerationParameters().with_values(reading.values)
+            assert all(problem.endswith(".") for problem in reading.problems)

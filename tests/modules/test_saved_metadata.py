@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from modules.async_worker import AsyncWorker
@@ -16,6 +17,8 @@ from modules.events import Finish, PictureRecord
 from modules.files import ModelFiles
 from modules.history import History
 from modules.metadata import MetadataError, read_text, read_texts
+from modules.metadata_texts import read_told
+from modules.model_search import Here
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters
 from modules.presets import apply_preset
 from modules.settings import Settings, SettingsError, load_settings
@@ -68,6 +71,18 @@ def test_after_a_crash_a_picture_that_tells_nothing_is_recorded_with_what_was_pl
         again.close()
     assert isinstance(last, Finish) and len(last.pictures) == 2
     assert all(each.facts["job"]["positive"] == [SECRET] for each in last.pictures)
+
+
+@pytest.mark.parametrize("scheme", METADATA_SCHEMES)
+def test_a_jpeg_with_the_longest_prompts_is_made_and_read(worker: AsyncWorker, scheme: str) -> None:
+    longest = "".join(map(chr, np.random.default_rng(7).integers(0x4E00, 0x9FFF, 19_990).tolist()))
+    wish = {"advanced.output_format": "jpeg", "advanced.metadata_scheme": scheme, "negative_prompt": longest[::-1]}
+    prompt = f"pace=0 {longest}"
+    record = made(worker, {**wish, "prompt": prompt})
+    reading = read_told(read_text(record.path), Here(lambda kind: [BUILT_IN_MODEL]))
+    assert (reading.values["prompt"], reading.values["negative_prompt"]) == (prompt, longest[::-1])
+    others = read_told(read_texts(record.path).common, Here(lambda kind: [BUILT_IN_MODEL]))
+    assert (others.values["prompt"], others.values["negative_prompt"]) == (prompt, longest[::-1])
 
 
 @pytest.mark.parametrize("scheme", METADATA_SCHEMES)
