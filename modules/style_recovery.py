@@ -155,7 +155,8 @@ def is_drawn(prompt: str) -> bool:
 def _confirmed(candidate: Recovered, told: str, avoided: str, shelf: Shelf) -> Recovered | None:
     """The candidate if it gives these texts, with the expansion where that explains the rest; else None."""
     texts = _texts(candidate.prompt, candidate.negative_prompt, candidate.styles, shelf)
-    positive, negative = ", ".join(texts.positive), ", ".join(texts.negative)
+    # Whoever reads a text does without the spaces at its ends, of whatever kind.
+    positive, negative = ", ".join(texts.positive).strip(), ", ".join(texts.negative).strip()
     if negative != avoided:
         return None
     if positive == told:

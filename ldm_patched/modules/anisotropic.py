@@ -25,7 +25,7 @@ def bilateral_filter(x: Tensor, guide: Tensor) -> Tensor:
     reflected.
 
     A weight is that of two pixels, each for the other: it is computed once. Some rows of the window are done at a
-    time, at least one: a small picture takes few operations, a large one about 25 times the memory of `x`.
+    time, at least one: a small picture takes few operations, a large one about 30 times the memory of `x`.
     """
     batch, channels, height, width = x.shape
     std, mean = torch.std_mean(guide, dim=(1, 2, 3), keepdim=True)

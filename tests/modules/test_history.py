@@ -206,7 +206,7 @@ def test_pictures_of_an_earlier_version_are_in_the_history(outputs: Path, tmp_pa
     old.close()
     with sqlite3.connect(tmp_path / "old.sqlite3") as database:
         database.executescript(
-            "DROP TABLE history; PRAGMA user_version = 2; ALTER TABLE tasks DROP COLUMN held;"
+            "DROP TABLE history; DROP TABLE plots; PRAGMA user_version = 2; ALTER TABLE tasks DROP COLUMN held;"
             "ALTER TABLE tasks DROP COLUMN random_seed; ALTER TABLE tasks DROP COLUMN began;"
         )
     database.close()
