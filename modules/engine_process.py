@@ -12,6 +12,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
@@ -44,6 +45,8 @@ from modules.outputs import OutputError, OutputExists, picture_path, write_once
 from modules.pace import PreviewPace
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob
+from modules.stopwatch import Stopwatch
+from modules.timings import with_stages
 
 if TYPE_CHECKING:
     from modules.observer import Picture
@@ -99,8 +102,12 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
             pipeline = pipeline or factory(config)
             remaining = saver.save_kept(request)
             if remaining:
-                request = replace(request, jobs=tuple(_expanded(request.task_id, remaining, pipeline, courier, wishes)))
-                pipeline.run(request.jobs, RunObserver(request, courier, wishes, saver), request.lowered)
+                watch = Stopwatch()
+                with watch("encode"):
+                    jobs = _expanded(request.task_id, remaining, pipeline, courier, wishes)
+                request = replace(request, jobs=tuple(jobs))
+                observer = RunObserver(request, courier, wishes, saver, watch.seconds)
+                pipeline.run(request.jobs, observer, request.lowered)
         except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happens, the task gets an answer
             message, broken = in_words(error)
         problem = saver.drain()
@@ -238,7 +245,7 @@ class Saver:
         kept = {key: value for key, value in self._kept.items() if key[0] == request.task_id}
         self._kept.clear()
         for message, data in kept.values():
-            self._write(message, data)
+            self._write(message, data, time.perf_counter())
         return [job for job in request.jobs if (request.task_id, job.index) not in kept]
 
     def _work(self) -> None:
@@ -252,6 +259,7 @@ class Saver:
                 self._queue.task_done()
 
     def _save(self, request: RunRequest, job: ImageJob, picture: Picture, timings: dict[str, float]) -> None:
+        begin = time.perf_counter()
         height, width, _ = picture.shape
         facts = {"task": request.task_id, "index": job.index, "job": asdict(job), "seconds": timings}
         parameters = GenerationParameters.from_json(request.parameters)
@@ -259,10 +267,13 @@ class Saver:
         common = SchemeText(scheme, scheme_text(scheme, parameters, facts))
         data = encode_picture(picture, request.output_format, describe(parameters, facts), common)
         path = picture_path(request.folder, request.task_id, job.index, request.output_format)
-        self._write(Saved(request.task_id, job.index, str(path), width, height, facts), data)
+        self._write(Saved(request.task_id, job.index, str(path), width, height, facts), data, begin)
 
-    def _write(self, message: Saved, data: bytes) -> None:
-        """Writes and reports a picture; one that cannot be written is kept for the next run of its task."""
+    def _write(self, message: Saved, data: bytes, begin: float) -> None:
+        """Writes and reports a picture; one that cannot be written is kept for the next run of its task.
+
+        ``begin`` is when saving it began: how long that took is told, but cannot stand in the file itself.
+        """
         key = (message.task_id, message.index)
         try:
             write_once(Path(message.path), data)
@@ -275,7 +286,7 @@ class Saver:
             self._kept[key] = (message, data)
             self._problem = self._problem or f"{error} The picture is kept in memory until the task goes on."
             return
-        self._courier.send(message)
+        self._courier.send(replace(message, facts=with_stages(message.facts, save=time.perf_counter() - begin)))
 
 
 def picture_facts(path: Path, task_id: str, index: int) -> Mapping[str, Any] | None:
@@ -290,7 +301,11 @@ def picture_facts(path: Path, task_id: str, index: int) -> Mapping[str, Any] | N
 class RunObserver:
     """The pipeline's observer for one request."""
 
-    def __init__(self, request: RunRequest, courier: Courier, wishes: Wishes, saver: Saver) -> None:
+    def __init__(
+        self, request: RunRequest, courier: Courier, wishes: Wishes, saver: Saver, before: Mapping[str, float]
+    ) -> None:
+        """before: what was spent for the first picture already, in seconds by stage."""
+        self._before = before
         self._request = request
         self._courier = courier
         self._wishes = wishes
@@ -325,7 +340,9 @@ class RunObserver:
     def finished(self, job: int, picture: Picture, timings: dict[str, float]) -> None:
         """Hands a picture over to be saved."""
         self._open.remove(job)
-        self._saver.put(self._request, self._jobs[job], picture, timings)
+        spent, self._before = self._before, {}
+        added = {stage: seconds + timings.get(stage, 0.0) for stage, seconds in spent.items()}
+        self._saver.put(self._request, self._jobs[job], picture, {**timings, **added})
 
 
 def _listen(

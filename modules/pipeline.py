@@ -5,6 +5,7 @@ It does not know the queue, the disk (but for the model folders) and the page.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ldm_patched.modules.devices import give_back_memory, look, use_threads
+from ldm_patched.modules.devices import give_back_memory, look, use_threads, wait_for
 from ldm_patched.modules.memory import AUTOMATIC, Policy, ran_out
 from ldm_patched.modules.text_cache import TextCache
 from modules.expansion import Expansions
@@ -211,6 +212,9 @@ class Attempt:
                 self._latent = sample_latent(
                     self.loaded, self.prepared, self._observer, means.apart, means.tiled, self._halfway
                 )
+                wait_for(self._latent.device)
+            if self._halfway.refining_since is not None:
+                self._watch.split("sample", "refine", time.perf_counter() - self._halfway.refining_since)
         self._observer.progress(job.index, steps, steps, "Painting the picture", None)
         with self._watch("decode"):
             return decode(self.loaded, self._latent, means.tiled)

@@ -21,6 +21,7 @@ from modules.parameters import GenerationParameters
 from modules.plan import ImageJob, pack_texts, plan, unpack_texts
 from modules.prompts import Sources
 from modules.store import Store, StoreError, TaskRecord, picture_id
+from modules.timings import with_stages
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Live:
         self.trouble: StoreError | None = None
         self.mishaps = 0
         self.notes: list[str] = []
+        self.delays: dict[str, float] = {}
 
     @property
     def stopping(self) -> bool:
@@ -79,6 +81,8 @@ class TaskRunner:
         kind = (parameters.base_model, jobs[0].width, jobs[0].height)
         todo = self._todo(task, parameters, jobs)
         lowered = task.engine_deaths
+        if len(todo) == len(jobs):
+            live.delays["wait"] = max(0.0, time.time() - task.created)
         shown = not parameters.advanced.disable_intermediate_results
         while todo and not live.stopping:
             if shown:
@@ -172,8 +176,13 @@ class TaskRunner:
     ) -> Callable[[TaskMessage], None]:
         """What to do with each message of the engine about a task; ``shown``: pictures as they are finished."""
         by_index = {job.index: job for job in jobs}
+        began, answered = time.monotonic(), False
 
         def hear(message: TaskMessage) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                live.delays["start"] = live.delays.get("start", 0.0) + time.monotonic() - began
             match message:
                 case Progress():
                     pace.step(message.index, message.step, message.steps)
@@ -184,7 +193,9 @@ class TaskRunner:
                 case Saved():
                     pace.settle(message.index)
                     path = Path(message.path)
-                    self._store.add_picture(_record(by_index[message.index], message.task_id, path, message.facts))
+                    facts = with_stages(message.facts, **live.delays)
+                    live.delays.clear()  # they are the first picture's
+                    self._store.add_picture(_record(by_index[message.index], message.task_id, path, facts))
                     if shown:
                         live.channel.show(self._store.pictures(message.task_id))
                 case Skipped():

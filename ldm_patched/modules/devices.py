@@ -170,6 +170,16 @@ def give_back_memory() -> None:
         trim(ctypes.c_size_t(0))
 
 
+def wait_for(device: torch.device) -> None:
+    """Return when a device has done what it was given to do, so that seconds are counted where they were spent."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "xpu":
+        torch.xpu.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def use_threads(policy: Policy) -> None:
     """Let this process compute with as many threads of the processor as a policy says."""
     if policy.threads:

@@ -41,6 +41,7 @@ def head(address: str) -> str:
         f'<link rel="stylesheet" href="{address}/metadata.css">\n'
         f'<link rel="stylesheet" href="{address}/history.css">\n'
         f'<link rel="stylesheet" href="{address}/queue.css">\n'
+        f'<link rel="stylesheet" href="{address}/timings.css">\n'
         f'<script type="module" src="{address}/page.js"></script>'
     )
 

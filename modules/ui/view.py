@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from modules.events import Event, Finish, PictureRecord, Preview, Results
 from modules.expansion import added_words
+from modules.timings import told
 
 ViewState = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
 
@@ -19,7 +20,7 @@ class Shown:
     """A finished picture as the page knows it: by its id, never by its path. The seed is text: it has 63 bits.
 
     A grid of pictures has no seed of its own, and an empty one here.
-    ``added`` are the words that the expansion added to the prompt.
+    ``added`` are the words that the expansion added to the prompt, ``seconds`` how long it took, stage by stage.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Shown:
     height: int
     name: str
     added: str = ""
+    seconds: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _shown(records: Iterable[PictureRecord]) -> tuple[Shown, ...]:
             record.height,
             record.path.name,
             _added(record),
+            tuple(told(record.facts)),
         )  # fmt: skip
         for record in records
     )
