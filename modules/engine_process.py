@@ -15,11 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ldm_patched.modules.memory import ran_out
+from modules.conditions import Computing
 from modules.engine_messages import (
     Ended,
     EngineConfig,
@@ -45,6 +47,7 @@ from modules.outputs import OutputError, OutputExists, picture_path, write_once
 from modules.pace import PreviewPace
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob
+from modules.reporter import reporting
 from modules.stopwatch import Stopwatch
 from modules.timings import with_stages
 
@@ -58,6 +61,10 @@ MAX_UNSAVED = 4  # pictures that may wait for the disk before sampling has to wa
 
 class PipelineLike(Protocol):
     """What makes pictures. Errors that are ``ValueError`` have a message fit for users."""
+
+    @property
+    def computing(self) -> Computing | None:
+        """What computes, as far as that is known. Asked by another thread."""
 
     def run(self, jobs: Sequence[ImageJob], observer: Observer, lowered: int = 0) -> None:
         """Makes the pictures of the jobs, in order, beginning so many memory modes below the usual one."""
@@ -107,7 +114,8 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
                     jobs = _expanded(request.task_id, remaining, pipeline, courier, wishes)
                 request = replace(request, jobs=tuple(jobs))
                 observer = RunObserver(request, courier, wishes, saver, watch.seconds)
-                pipeline.run(request.jobs, observer, request.lowered)
+                with reporting(request, partial(getattr, pipeline, "computing"), courier.send):
+                    pipeline.run(request.jobs, observer, request.lowered)
         except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happens, the task gets an answer
             message, broken = in_words(error)
         problem = saver.drain()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from modules.channel import TaskChannel
-from modules.engine_messages import Note, Progress, RunRequest, Saved, Skipped, TaskMessage, Wish
+from modules.engine_messages import Conditions, Note, Progress, RunRequest, Saved, Skipped, TaskMessage, Wish
 from modules.engine_process import picture_facts
 from modules.engines import Engine, EngineDied
 from modules.events import FinalState, PictureRecord
+from modules.explaining import Explaining
 from modules.files import ModelFiles, check_base_model
 from modules.grid import grid_path, save_grid
 from modules.outputs import OutputError, picture_path, remove_leftovers
@@ -49,11 +50,19 @@ class Live:
         self.mishaps = 0
         self.notes: list[str] = []
         self.delays: dict[str, float] = {}
+        self.asked_at: float | None = None
+        self.native = 0
 
     @property
     def stopping(self) -> bool:
         """Whether the user wants the task to end."""
         return self.wish == "stop"
+
+    def answered(self) -> None:
+        """The engine says something; how long it took to begin is kept."""
+        if self.asked_at is not None:
+            self.delays["start"] = self.delays.get("start", 0.0) + time.monotonic() - self.asked_at
+            self.asked_at = None
 
     def note(self, sentence: str) -> None:
         """Keeps a sentence that the user should not miss, and tells those who follow; each one once."""
@@ -118,6 +127,7 @@ class TaskRunner:
         parameters = GenerationParameters.from_json(task.parameters)
         facts = self._models.facts(parameters.base_model)
         check_base_model(parameters.base_model, facts)
+        live.native = facts.native
         jobs = plan(parameters, facts, self._sources(), live.note, unpack_texts(task.texts))
         if not task.texts:
             self._store.keep_texts(task.id, pack_texts(jobs))
@@ -176,13 +186,11 @@ class TaskRunner:
     ) -> Callable[[TaskMessage], None]:
         """What to do with each message of the engine about a task; ``shown``: pictures as they are finished."""
         by_index = {job.index: job for job in jobs}
-        began, answered = time.monotonic(), False
+        live.asked_at = time.monotonic()
+        explaining = Explaining(pace, jobs[0].width * jobs[0].height, live.native**2)
 
         def hear(message: TaskMessage) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                live.delays["start"] = live.delays.get("start", 0.0) + time.monotonic() - began
+            live.answered()
             match message:
                 case Progress():
                     pace.step(message.index, message.step, message.steps)
@@ -190,12 +198,11 @@ class TaskRunner:
                     live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
                 case Note():
                     live.note(message.text)
+                case Conditions():
+                    live.channel.because(explaining.hear(message))
                 case Saved():
                     pace.settle(message.index)
-                    path = Path(message.path)
-                    facts = with_stages(message.facts, **live.delays)
-                    live.delays.clear()  # they are the first picture's
-                    self._store.add_picture(_record(by_index[message.index], message.task_id, path, facts))
+                    self._keep(message, by_index[message.index], live)
                     if shown:
                         live.channel.show(self._store.pictures(message.task_id))
                 case Skipped():
@@ -210,6 +217,12 @@ class TaskRunner:
                 engine.wish(message.task_id, "stop")
 
         return listen
+
+    def _keep(self, message: Saved, job: ImageJob, live: Live) -> None:
+        """Records a picture that lies on the disk, and with it what its task had to wait for: that is the first's."""
+        facts = with_stages(message.facts, **live.delays)
+        live.delays.clear()
+        self._store.add_picture(_record(job, message.task_id, Path(message.path), facts))
 
 
 def _record(job: ImageJob, task_id: str, path: Path, facts: Mapping[str, Any]) -> PictureRecord:

@@ -39,9 +39,9 @@ class View:
 
     ``count`` pictures of ``width`` by ``height`` pixels are expected; ``percent`` is 0..100, ``eta`` in seconds;
     ``preview`` is a JPEG as a data address, of picture ``working`` (None: none is begun); ``note`` is a sentence to
-    keep in sight while the task runs, ``message`` one about how it ended, of ``level`` info or error. ``beat`` changes
-    with every view of a live task, so that the page can tell a quiet task from a broken connection; ``stream`` tells
-    one following of a task from the next.
+    keep in sight while the task runs, ``why`` one about why that takes long, ``message`` one about how it ended, of
+    ``level`` info or error. ``beat`` changes with every view of a live task, so that the page can tell a quiet task
+    from a broken connection; ``stream`` tells one following of a task from the next.
     """
 
     task: str = ""
@@ -56,6 +56,7 @@ class View:
     preview: str | None = None
     working: int | None = None
     note: str = ""
+    why: str = ""
     message: str = ""
     level: Literal["info", "error"] = "info"
     pictures: tuple[Shown, ...] = ()
@@ -71,7 +72,7 @@ class View:
                 frame = kept if event.image is None else _data_address(event.image)
                 return replace(
                     self, state="running", percent=event.percent, text=event.text, eta=event.eta, note=event.note,
-                    preview=frame, working=event.index, beat=beat,
+                    why=event.why, preview=frame, working=event.index, beat=beat,
                 )  # fmt: skip
             case Results():
                 pictures = _shown(event.pictures)
@@ -86,7 +87,7 @@ class View:
                 }[event.state]  # fmt: skip
                 return replace(
                     self, state=event.state, percent=100, text=text, eta=None, preview=None, working=None, note="",
-                    message=event.message if failed else "",
+                    why="", message=event.message if failed else "",
                     level="error" if failed else "info", pictures=pictures, beat=beat,
                 )  # fmt: skip
 
