@@ -29,7 +29,7 @@ class TaskChannel:
         with self._changed:
             if index != self._preview.index:
                 self._image = None
-            self._preview = Preview(percent, text, eta, None, self._preview.note, index)
+            self._preview = Preview(percent, text, eta, None, self._preview.note, index, self._preview.why)
             if image:
                 self._image = image
                 self._image_number += 1
@@ -40,6 +40,13 @@ class TaskChannel:
         with self._changed:
             self._preview = replace(self._preview, note=sentence)
             self._wake()
+
+    def because(self, sentence: str) -> None:
+        """Why the work takes long, or what is short; empty where there is nothing to say any more."""
+        with self._changed:
+            if sentence != self._preview.why:
+                self._preview = replace(self._preview, why=sentence)
+                self._wake()
 
     def show(self, pictures: tuple[PictureRecord, ...]) -> None:
         """All pictures finished so far."""

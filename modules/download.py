@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from modules.cli import BAD_INPUT, DONE, FAILED, INTERRUPTED, ProgressBar
+from modules.disk import in_words
 from modules.downloads import AT_WORK, Downloads
 from modules.events import Preview
-from modules.fetching import in_words
 from modules.files import ModelLibrary
 from modules.https import Reach
 from modules.settings import load_settings

@@ -16,7 +16,8 @@ from threading import Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from modules.fetching import Fetch, Offer, Pace, check_model, free_bytes, in_words, look_up
+from modules.disk import free_bytes, in_words
+from modules.fetching import Fetch, Offer, Pace, check_model, look_up
 from modules.files import ModelLibrary
 from modules.https import FetchError, Reach, Stop, Stopped, mirrored
 from modules.settings import Settings

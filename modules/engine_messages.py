@@ -73,6 +73,15 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """Under which conditions a run goes on: ``Computing`` and ``Readings`` of ``modules.conditions`` as mappings."""
+
+    task_id: str
+    computing: Mapping[str, Any]
+    readings: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Saved:
     """The picture of the job with this ``index`` lies on the disk."""
 
@@ -113,9 +122,9 @@ class Expanded:
     note: str = ""
 
 
-TaskMessage = Progress | Note | Saved | Skipped | Ended
+TaskMessage = Progress | Note | Conditions | Saved | Skipped | Ended
 EngineMessage = TaskMessage | Expanded
-_KINDS: tuple[type[EngineMessage], ...] = (Progress, Note, Saved, Skipped, Ended, Expanded)
+_KINDS: tuple[type[EngineMessage], ...] = (Progress, Note, Conditions, Saved, Skipped, Ended, Expanded)
 _BY_NAME: Mapping[str, type[EngineMessage]] = {kind.__name__: kind for kind in _KINDS}
 
 

@@ -12,13 +12,16 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ldm_patched.modules.memory import ran_out
+from modules.conditions import Computing
 from modules.engine_messages import (
     Ended,
     EngineConfig,
@@ -39,13 +42,12 @@ from modules.expansion import completed
 from modules.files import ModelLibrary
 from modules.ladder import NotEnoughMemory
 from modules.metadata import (
-    MetadataError,
     SchemeText,
     describe,
     describe_place,
     encode_picture,
     encode_preview,
-    read_facts,
+    picture_facts,
 )
 from modules.metadata_writing import scheme_text
 from modules.model_hashes import ModelHashes
@@ -54,6 +56,9 @@ from modules.outputs import OutputError, OutputExists, picture_path, write_once
 from modules.pace import PreviewPace
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob
+from modules.reporter import reporting
+from modules.stopwatch import Stopwatch
+from modules.timings import with_stages
 
 if TYPE_CHECKING:
     from modules.observer import Picture
@@ -66,6 +71,10 @@ NICENESS = 5  # the page and other programs come first: one that stutters is wor
 
 class PipelineLike(Protocol):
     """What makes pictures. Errors that are ``ValueError`` have a message fit for users."""
+
+    @property
+    def computing(self) -> Computing | None:
+        """What computes, as far as that is known. Asked by another thread."""
 
     def run(self, jobs: Sequence[ImageJob], observer: Observer, lowered: int = 0) -> None:
         """Makes the pictures of the jobs, in order, beginning so many memory modes below the usual one."""
@@ -112,8 +121,13 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
             pipeline = pipeline or factory(config)
             remaining = saver.save_kept(request)
             if remaining:
-                request = replace(request, jobs=tuple(_expanded(request.task_id, remaining, pipeline, courier, wishes)))
-                pipeline.run(request.jobs, RunObserver(request, courier, wishes, saver), request.lowered)
+                watch = Stopwatch()
+                with watch("encode"):
+                    jobs = _expanded(request.task_id, remaining, pipeline, courier, wishes)
+                request = replace(request, jobs=tuple(jobs))
+                observer = RunObserver(request, courier, wishes, saver, watch.seconds)
+                with reporting(request, partial(getattr, pipeline, "computing"), courier.send):
+                    pipeline.run(request.jobs, observer, request.lowered)
         except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happens, the task gets an answer
             message, broken = in_words(error)
         problem = saver.drain()
@@ -264,7 +278,7 @@ class Saver:
         kept = {key: value for key, value in self._kept.items() if key[0] == request.task_id}
         self._kept.clear()
         for message, data in kept.values():
-            self._write(message, data)
+            self._write(message, data, time.perf_counter())
         return [job for job in request.jobs if (request.task_id, job.index) not in kept]
 
     def _work(self) -> None:
@@ -278,6 +292,7 @@ class Saver:
                 self._queue.task_done()
 
     def _save(self, request: RunRequest, job: ImageJob, picture: Picture, timings: dict[str, float]) -> None:
+        begin = time.perf_counter()
         height, width, _ = picture.shape
         facts = {"task": request.task_id, "index": job.index, "job": asdict(job), "seconds": timings}
         facts |= self._told(job)
@@ -290,10 +305,13 @@ class Saver:
             place = describe_place(request.task_id, job.index)
             data = encode_picture(picture, request.output_format, place, SchemeText("", ""))
         path = picture_path(request.folder, request.task_id, job.index, request.output_format)
-        self._write(Saved(request.task_id, job.index, str(path), width, height, facts), data)
+        self._write(Saved(request.task_id, job.index, str(path), width, height, facts), data, begin)
 
-    def _write(self, message: Saved, data: bytes) -> None:
-        """Writes and reports a picture; one that cannot be written is kept for the next run of its task."""
+    def _write(self, message: Saved, data: bytes, begin: float) -> None:
+        """Writes and reports a picture; one that cannot be written is kept for the next run of its task.
+
+        ``begin`` is when saving it began: how long that took is told, but cannot stand in the file itself.
+        """
         key = (message.task_id, message.index)
         try:
             write_once(Path(message.path), data)
@@ -306,22 +324,17 @@ class Saver:
             self._kept[key] = (message, data)
             self._problem = self._problem or f"{error} The picture is kept in memory until the task goes on."
             return
-        self._courier.send(message)
-
-
-def picture_facts(path: Path, task_id: str, index: int) -> Mapping[str, Any] | None:
-    """The facts of the finished picture ``index`` of this task, if the file is that, by what is written in it."""
-    try:
-        facts = read_facts(path)
-    except MetadataError:
-        return None
-    return facts if facts.get("task") == task_id and facts.get("index") == index else None
+        self._courier.send(replace(message, facts=with_stages(message.facts, save=time.perf_counter() - begin)))
 
 
 class RunObserver:
     """The pipeline's observer for one request."""
 
-    def __init__(self, request: RunRequest, courier: Courier, wishes: Wishes, saver: Saver) -> None:
+    def __init__(
+        self, request: RunRequest, courier: Courier, wishes: Wishes, saver: Saver, before: Mapping[str, float]
+    ) -> None:
+        """before: what was spent for the first picture already, in seconds by stage."""
+        self._before = before
         self._request = request
         self._courier = courier
         self._wishes = wishes
@@ -356,7 +369,9 @@ class RunObserver:
     def finished(self, job: int, picture: Picture, timings: dict[str, float]) -> None:
         """Hands a picture over to be saved."""
         self._open.remove(job)
-        self._saver.put(self._request, self._jobs[job], picture, timings)
+        spent, self._before = self._before, {}
+        added = {stage: seconds + timings.get(stage, 0.0) for stage, seconds in spent.items()}
+        self._saver.put(self._request, self._jobs[job], picture, {**timings, **added})
 
 
 def _listen(

@@ -36,7 +36,8 @@ class Preview:
 
     ``index`` is the picture that is being made, None before the first; ``image`` is a JPEG of it, None if there is no
     newer one than the last. ``note`` is a sentence the user should not miss (the engine was restarted, another model is
-    used): it stays the same until there is something newer to say.
+    used): it stays the same until there is something newer to say. ``why`` is one about why this takes long, or what
+    will be short; it comes and goes.
     """
 
     percent: int
@@ -45,6 +46,7 @@ class Preview:
     image: bytes | None = None
     note: str = ""
     index: int | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)

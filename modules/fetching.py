@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from modules.disk import free_bytes, in_words
 from modules.files import ModelFileError, read_header
 from modules.https import Answer, FetchError, Interrupted, Reach, Stop, ask
 from modules.locks import Alive, is_alive
@@ -361,19 +361,3 @@ def check_model(path: Path, name: str, sha256: str | None, stop: Stop) -> None:
             f"{name} is not the file it should be: its sha256 begins with {digest.hexdigest()[:10]}, "
             f"expected is {sha256[:10]}. It is not kept."
         )
-
-
-def free_bytes(folder: Path) -> int:
-    """How much is free on the disk of ``folder``, which need not be there yet."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def in_words(count: float) -> str:
-    """A number of bytes: ``6.9 GB``, in units of a thousand, as disks are sold."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 999.5:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

@@ -21,6 +21,7 @@ from modules.events import PictureRecord
 from modules.metadata import MetadataError, PictureInfo, read_picture
 from modules.outputs import EXTENSIONS
 from modules.store import Store, StoreError, picture_id
+from modules.timings import told
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture in the history. ``created`` is in seconds since 1970, sizes are in pixels."""
+    """A picture in the history. ``created`` is in seconds since 1970, sizes are in pixels.
+
+    ``seconds`` is how long it took, stage by stage.
+    """
 
     id: str
     path: Path
@@ -54,6 +58,7 @@ class Entry:
     model: str
     styles: tuple[str, ...]
     favourite: bool
+    seconds: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,8 +202,9 @@ class History:
         )
         with self._store.transaction("be read", "DEFERRED") as database:
             return database.execute(
-                "SELECT found.*, path, width, height, seed, json_extract(parameters, '$.prompt') AS prompt"
-                f" FROM ({found}) AS found JOIN pictures ON pictures.id = picture JOIN tasks ON tasks.id = task_id"
+                "SELECT found.*, path, width, height, seed, json_extract(parameters, '$.prompt') AS prompt,"
+                f" json_extract(facts, '$.seconds') AS seconds FROM ({found}) AS found"
+                " JOIN pictures ON pictures.id = picture JOIN tasks ON tasks.id = task_id"
                 " ORDER BY found.created DESC, picture DESC",
                 (*arguments, limit),
             ).fetchall()
@@ -303,7 +309,7 @@ def _entry(row: Any) -> Entry:
     return Entry(
         id=row["picture"], path=Path(row["path"]), created=row["created"], width=row["width"], height=row["height"],
         seed=row["seed"], prompt=row["prompt"] or "", model=row["model"], styles=tuple(json.loads(row["styles"])),
-        favourite=bool(row["favourite"]),
+        favourite=bool(row["favourite"]), seconds=tuple(told({"seconds": json.loads(row["seconds"] or "null")})),
     )  # fmt: skip
 
 

@@ -76,6 +76,15 @@ class LoadedModel:
         own = self.refiner.clip.encoded if isinstance(self.refiner, Checkpoint) else 0
         return self.checkpoint.clip.encoded + own
 
+    @property
+    def weighs(self) -> int:
+        """Bytes of main memory that are free again when it is gone."""
+        networks = [self.checkpoint.unet, self.vae.model, *([] if self.refiner is None else [self.refiner.unet])]
+        if self.checkpoint.clip.loaded:
+            networks += [tower.model for tower in self.checkpoint.clip.encoder.towers]
+        weights = {each for network in networks for each in network.parameters() if each.device.type == "cpu"}
+        return sum(each.numel() * each.itemsize for each in weights)
+
     def discard(self) -> None:
         """Give back all memory at once, whoever still holds on to the models."""
         for model in (self.checkpoint, self.refiner, self.vae):

@@ -143,6 +143,15 @@ def read_facts(source: Path | BinaryIO) -> Mapping[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
+def picture_facts(path: Path, task_id: str, index: int) -> Mapping[str, Any] | None:
+    """The facts of the finished picture ``index`` of this task, if the file is that, by what is written in it."""
+    try:
+        facts = read_facts(path)
+    except MetadataError:
+        return None
+    return facts if facts.get("task") == task_id and facts.get("index") == index else None
+
+
 def read_text(source: Path | BinaryIO) -> str:
     """Our own text in the file, or else the one for everybody; raises ``MetadataError`` if there is none.
 

@@ -76,6 +76,26 @@ class Pace:
         return max(0.0, steps_left * self._seconds_per_step + left * self._expected_overhead)
 
     @property
+    def picture_seconds(self) -> float:
+        """Seconds that the steps of a picture take; 0 while that cannot be known."""
+        return self._seconds_per_step * self._steps if self._measured >= MEASURED_STEPS else 0.0
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last step, or since the beginning."""
+        return self._clock() - (self._began if self._last is None else self._last[2])
+
+    @property
+    def moving(self) -> bool:
+        """Whether a step is done."""
+        return self._last is not None
+
+    @property
+    def made(self) -> int:
+        """How many pictures have been settled by this run."""
+        return self._made
+
+    @property
     def overhead(self) -> float:
         """Seconds that a picture of this task took on top of its steps; what was expected while none is finished."""
         if not self._made:

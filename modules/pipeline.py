@@ -5,7 +5,9 @@ It does not know the queue, the disk (but for the model folders) and the page.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ldm_patched.modules.devices import give_back_memory, look, use_threads
+from ldm_patched.modules.devices import give_back_memory, look, use_threads, wait_for
 from ldm_patched.modules.memory import AUTOMATIC, Policy, ran_out
 from ldm_patched.modules.text_cache import TextCache
+from modules.conditions import Computing
 from modules.expansion import Expansions
+from modules.files import ModelLibrary
 from modules.ladder import Ladder, Means, NotEnoughMemory, Stage, Work
 from modules.loaded import LoadedModel, Loader, ModelSpec
 from modules.model_folders import ModelFolders
@@ -26,6 +30,7 @@ from modules.plan import ImageJob
 from modules.prepare import PipelineError, PreparedJob, doubts, guidance_of, prepare
 from modules.run import Cancelled, Halfway, sample_latent, tile_of
 from modules.stopwatch import Stopwatch
+from modules.survey import survey
 
 if TYPE_CHECKING:
     from modules.observer import Picture
@@ -49,6 +54,8 @@ class Pipeline:
         self._ladder = Ladder(policy)
         self._wished = self._policy = policy
         self.expand = Expansions(folders.expansion)
+        self.computing: Computing | None = None
+        """What computes, from the moment on in which the models of a job are about to be loaded."""
         use_threads(policy)
 
     @property
@@ -174,13 +181,35 @@ class Pipeline:
     def _load(self, job: ImageJob, observer: Observer) -> LoadedModel:
         """The models of a job in the form that the ladder has come to."""
         observer.progress(job.index, 0, job.steps, f"Loading {job.checkpoint}", None)
+        spec = models_of(job)
+        self.computing = self._survey(spec)
         if self._ladder.means.policy != self._policy:
             if self._loader.loaded is not None:
                 self._loader.loaded.discard()  # a run may hold on to them
             self._policy = self._ladder.means.policy
             self._loader = self._open(self._policy)
             give_back_memory()
-        return self._loader.load(models_of(job), observer.note)
+        loaded = self._loader.load(spec, observer.note)
+        if self.computing is not None:
+            self.computing = replace(self.computing, loading=False)
+        return loaded
+
+    def _survey(self, spec: ModelSpec) -> Computing | None:
+        """What will compute with the models of a spec, and what is to be said before they are loaded.
+
+        None for files with which something is wrong: to say so is left to who loads them.
+        """
+        loaded, means = self._loader.loaded, self._ladder.means
+        wanted = (spec.checkpoint, spec.refiner)
+        same = loaded is not None and wanted == (loaded.spec.checkpoint, loaded.spec.refiner)
+        if self.computing is not None and same and means.policy == self._policy:
+            return replace(self.computing, ahead=())
+        try:
+            path = ModelLibrary(self._folders).find("checkpoints", spec.checkpoint)
+            given_back = 0 if loaded is None else loaded.weighs
+            return survey(path, means.policy, given_back, means.policy != self._wished)
+        except (ValueError, OSError):
+            return None
 
 
 class Attempt:
@@ -211,6 +240,9 @@ class Attempt:
                 self._latent = sample_latent(
                     self.loaded, self.prepared, self._observer, means.apart, means.tiled, self._halfway
                 )
+                wait_for(self._latent.device)
+            if self._halfway.refining_since is not None:
+                self._watch.split("sample", "refine", time.perf_counter() - self._halfway.refining_since)
         self._observer.progress(job.index, steps, steps, "Painting the picture", None)
         with self._watch("decode"):
             return decode(self.loaded, self._latent, means.tiled)

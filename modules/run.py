@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,12 +37,14 @@ class Halfway:
     """What the base has made for a refiner that begins anew. It stays made when memory runs out after that.
 
     latent: as the base's VAE knows it. tint: by channel, the mean of the noise that the base last saw. crossing:
-    whether autoencoders are at work between the two networks.
+    whether autoencoders are at work between the two networks. refining_since: when the refiner took over, as
+    ``time.perf_counter`` has it.
     """
 
     latent: Tensor | None = None
     tint: Tensor | None = None
     crossing: bool = False
+    refining_since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def sample_latent(
     what is done when memory runs out, for the next call. Raises ``Cancelled``.
     """
     schedule, job = prepared.schedule, prepared.job
-    runner = _Runner(loaded, prepared, observer)
+    runner = _Runner(loaded, prepared, observer, halfway)
     with Turns() as turns:
         networks = _Networks(loaded, prepared, turns, apart)
         if schedule.refiner is not None and schedule.renoised is not None and schedule.switch:
@@ -197,7 +200,7 @@ class _Networks:
 class _Runner:
     """Runs the sampler, and tells of each step."""
 
-    def __init__(self, loaded: LoadedModel, prepared: PreparedJob, observer: Observer) -> None:
+    def __init__(self, loaded: LoadedModel, prepared: PreparedJob, observer: Observer, halfway: Halfway) -> None:
         job = prepared.job
         channels = loaded.checkpoint.unet.params.in_channels
         self.shape = (1, channels, job.height // LATENT_FACTOR, job.width // LATENT_FACTOR)
@@ -205,9 +208,13 @@ class _Runner:
         self._job = job
         self._steps = prepared.schedule.steps
         self._observer = observer
+        self._halfway = halfway
+        self._switch = None if prepared.schedule.refiner is None else prepared.schedule.switch
 
     def run(self, part: Part, noise: Tensor, latent: Tensor) -> Tensor:
         """The latent after a run, as its network knows latents."""
+        if part.first == self._switch:
+            self._halfway.refining_since = time.perf_counter()
         denoiser = InterruptibleDenoiser(part.denoiser, self._check)
         return sample(denoiser, noise, latent, part.sigmas, self._job.sampler, part.seed, self._told_after(part))
 
@@ -221,6 +228,8 @@ class _Runner:
         def after_step(step: int, x0: Tensor) -> None:
             done = part.first + step + 1
             text = f"Step {done} of {self._steps}"
+            if done == self._switch:
+                self._halfway.refining_since = time.perf_counter()
             self._observer.progress(self._job.index, done, self._steps, text, lambda: part.preview(to_vae(x0)).numpy())
 
         return after_step

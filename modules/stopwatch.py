@@ -20,4 +20,13 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+            self.add(stage, time.perf_counter() - begin)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add seconds that were measured elsewhere."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def split(self, stage: str, part: str, seconds: float) -> None:
+        """Make the last seconds of a stage another one's."""
+        self.add(stage, -seconds)
+        self.add(part, seconds)

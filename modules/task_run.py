@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from modules.channel import TaskChannel
-from modules.engine_messages import Note, Progress, RunRequest, Saved, Skipped, TaskMessage, Wish
-from modules.engine_process import picture_facts
+from modules.engine_messages import Conditions, Note, Progress, RunRequest, Saved, Skipped, TaskMessage, Wish
 from modules.engines import Engine, EngineDied
 from modules.events import FinalState, PictureRecord
+from modules.explaining import Explaining
 from modules.files import ModelFiles, check_base_model
 from modules.grid import grid_path, save_grid
+from modules.metadata import picture_facts
 from modules.outputs import OutputError, picture_path, remove_leftovers
 from modules.pace import Pace
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob, pack_texts, plan, unpack_texts
 from modules.prompts import Sources
 from modules.store import Store, StoreError, TaskRecord, picture_id
+from modules.timings import with_stages
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +50,20 @@ class Live:
         self.trouble: StoreError | None = None
         self.mishaps = 0
         self.notes: list[str] = []
+        self.delays: dict[str, float] = {}
+        self.asked_at: float | None = None
+        self.native = 0
 
     @property
     def stopping(self) -> bool:
         """Whether the user wants the task to end."""
         return self.wish == "stop"
+
+    def answered(self) -> None:
+        """The engine says something; how long it took to begin is kept."""
+        if self.asked_at is not None:
+            self.delays["start"] = self.delays.get("start", 0.0) + time.monotonic() - self.asked_at
+            self.asked_at = None
 
     def note(self, sentence: str) -> None:
         """Keeps a sentence that the user should not miss, and tells those who follow; each one once."""
@@ -83,6 +94,8 @@ class TaskRunner:
         kind = (parameters.base_model, jobs[0].width, jobs[0].height)
         todo = self._todo(task, parameters, jobs)
         lowered = task.engine_deaths
+        if len(todo) == len(jobs):
+            live.delays["wait"] = max(0.0, time.time() - task.created)
         shown = not parameters.advanced.disable_intermediate_results
         while todo and not live.stopping:
             if shown:
@@ -118,6 +131,7 @@ class TaskRunner:
         parameters = GenerationParameters.from_json(task.parameters)
         facts = self._models.facts(parameters.base_model)
         check_base_model(parameters.base_model, facts)
+        live.native = facts.native
         jobs = plan(parameters, facts, self._sources(), live.note, unpack_texts(task.texts))
         if not task.texts:
             self._store.keep_texts(task.id, pack_texts(jobs))
@@ -177,21 +191,21 @@ class TaskRunner:
     ) -> Callable[[TaskMessage], None]:
         """What to do with each message of the engine about a task; ``shown``: pictures as they are finished."""
         by_index = {job.index: job for job in jobs}
+        live.asked_at = time.monotonic()
+        explaining = Explaining(pace, jobs[0].width * jobs[0].height, live.native**2)
 
         def hear(message: TaskMessage) -> None:
+            live.answered()
             match message:
                 case Progress():
-                    pace.step(message.index, message.step, message.steps)
-                    if message.step == 1:  # its files are in memory now: who reads them again delays nothing
-                        self._in_use(by_index[message.index])
-                    place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
-                    live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
+                    self._advance(message, by_index, live, pace)
                 case Note():
                     live.note(message.text)
+                case Conditions():
+                    live.channel.because(explaining.hear(message))
                 case Saved():
                     pace.settle(message.index)
-                    path = Path(message.path)
-                    self._store.add_picture(_record(by_index[message.index], message.task_id, path, message.facts))
+                    self._keep(message, by_index[message.index], live)
                     if shown:
                         live.channel.show(self._store.pictures(message.task_id))
                 case Skipped():
@@ -206,6 +220,20 @@ class TaskRunner:
                 engine.wish(message.task_id, "stop")
 
         return listen
+
+    def _advance(self, message: Progress, jobs: Mapping[int, ImageJob], live: Live, pace: Pace) -> None:
+        """Tells how far a task is."""
+        pace.step(message.index, message.step, message.steps)
+        if message.step == 1:  # its files are in memory now: who reads them again delays nothing
+            self._in_use(jobs[message.index])
+        place = f", picture {message.index + 1} of {len(jobs)}" if len(jobs) > 1 else ""
+        live.channel.tell(pace.percent, message.text + place, pace.eta, message.image, message.index)
+
+    def _keep(self, message: Saved, job: ImageJob, live: Live) -> None:
+        """Records a picture that lies on the disk, and with it what its task had to wait for: that is the first's."""
+        facts = with_stages(message.facts, **live.delays)
+        live.delays.clear()
+        self._store.add_picture(_record(job, message.task_id, Path(message.path), facts))
 
 
 def _record(job: ImageJob, task_id: str, path: Path, facts: Mapping[str, Any]) -> PictureRecord:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -125,7 +126,7 @@ class Placement:
 
 def look(policy: Policy = AUTOMATIC) -> Hardware:
     """The device of this machine that a policy asks for. Raises DeviceError where it asks for one that is not there."""
-    if policy.mode != "cpu" and torch.cuda.is_available():
+    if policy.mode != "cpu" and _cuda_can_compute():
         cuda = torch.cuda.get_device_properties(0)
         free = free_memory(torch.device("cuda"))
         # Where memory is short, the processor has to help.
@@ -137,10 +138,58 @@ def look(policy: Policy = AUTOMATIC) -> Hardware:
     if policy.mode != "cpu" and torch.backends.mps.is_available():
         return Hardware("mps", "Apple GPU", (0, 0), _system_memory(), 0.0)
     if policy.mode == "gpu":
+        name, why = unused_gpu(policy)
+        if why:
+            raise DeviceError(
+                f"--always-gpu: this PyTorch has no code for {name}. Install a build of PyTorch for this GPU, or start "
+                "without this flag."
+            )
         raise DeviceError(
             "--always-gpu: PyTorch finds no GPU on this machine that it can use. Start without this flag."
         )
     return Hardware("cpu", "CPU", (0, 0), _system_memory(), measure_bf16_gain())
+
+
+def has_code_for(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
+    """Whether a PyTorch that was built for these architectures can compute on a CUDA device of this capability.
+
+    Machine code ("sm_86") runs on its own generation from that device on, intermediate code ("compute_90") on all
+    later ones. Other names are those of AMD's GPUs, of which nothing is known here.
+    """
+    for name in built_for:
+        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name)
+        if match is None:
+            return True
+        kind, code = match[1], (int(match[2]), int(match[3]))
+        if code <= capability and (kind == "compute" or code[0] == capability[0]):
+            return True
+    return not built_for
+
+
+def unused_gpu(policy: Policy) -> tuple[str, Literal["", "wish", "kernels"]]:
+    """The name of a CUDA device that does not compute although it is there, and why; empty texts if there is none."""
+    if not torch.cuda.is_available():
+        return "", ""
+    if not _cuda_can_compute():
+        return str(torch.cuda.get_device_name(0)), "kernels"
+    return (str(torch.cuda.get_device_name(0)), "wish") if policy.mode == "cpu" else ("", "")
+
+
+def _cuda_can_compute() -> bool:
+    return torch.cuda.is_available() and has_code_for(torch.cuda.get_device_capability(0), torch.cuda.get_arch_list())
+
+
+def others_hold(device: torch.device) -> int:
+    """Bytes of a GPU's memory that other programs hold; 0 where that is not known."""
+    if device.type != "cuda":
+        return 0
+    free, whole = torch.cuda.mem_get_info(device)
+    return max(0, int(whole - free - torch.cuda.memory_reserved(device)))
+
+
+def main_memory() -> tuple[int, int | None]:
+    """Bytes of main memory, and those that are free; 0 and None where the system does not tell."""
+    return _system_memory(), free_memory(torch.device("cpu"))
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -168,6 +217,16 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(ctypes.c_size_t(0))
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when a device has done what it was given to do, so that seconds are counted where they were spent."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "xpu":
+        torch.xpu.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def use_threads(policy: Policy) -> None:

@@ -177,7 +177,7 @@ def _shown(entry: Entry) -> dict[str, object]:
     return {
         "id": entry.id, "name": entry.path.name, "created": entry.created, "width": entry.width,
         "height": entry.height, "seed": str(entry.seed), "prompt": entry.prompt, "model": entry.model,
-        "styles": list(entry.styles), "favourite": entry.favourite,
+        "styles": list(entry.styles), "favourite": entry.favourite, "seconds": entry.seconds,
     }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ def head(address: str) -> str:
         f'<link rel="stylesheet" href="{address}/history.css">\n'
         f'<link rel="stylesheet" href="{address}/queue.css">\n'
         f'<link rel="stylesheet" href="{address}/lists.css">\n'
+        f'<link rel="stylesheet" href="{address}/timings.css">\n'
         f'<script type="module" src="{address}/page.js"></script>'
     )
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from modules.events import Event, Finish, PictureRecord, Preview, Results
 from modules.expansion import added_words
+from modules.timings import told
 
 ViewState = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
 
@@ -19,7 +20,7 @@ class Shown:
     """A finished picture as the page knows it: by its id, never by its path. The seed is text: it has 63 bits.
 
     A grid of pictures has no seed of its own, and an empty one here.
-    ``added`` are the words that the expansion added to the prompt.
+    ``added`` are the words that the expansion added to the prompt, ``seconds`` how long it took, stage by stage.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Shown:
     height: int
     name: str
     added: str = ""
+    seconds: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class View:
 
     ``count`` pictures of ``width`` by ``height`` pixels are expected; ``percent`` is 0..100, ``eta`` in seconds;
     ``preview`` is a JPEG as a data address, of picture ``working`` (None: none is begun); ``note`` is a sentence to
-    keep in sight while the task runs, ``message`` one about how it ended, of ``level`` info or error. ``beat`` changes
-    with every view of a live task, so that the page can tell a quiet task from a broken connection; ``stream`` tells
-    one following of a task from the next.
+    keep in sight while the task runs, ``why`` one about why that takes long, ``message`` one about how it ended, of
+    ``level`` info or error. ``beat`` changes with every view of a live task, so that the page can tell a quiet task
+    from a broken connection; ``stream`` tells one following of a task from the next.
     """
 
     task: str = ""
@@ -54,6 +56,7 @@ class View:
     preview: str | None = None
     working: int | None = None
     note: str = ""
+    why: str = ""
     message: str = ""
     level: Literal["info", "error"] = "info"
     pictures: tuple[Shown, ...] = ()
@@ -69,7 +72,7 @@ class View:
                 frame = kept if event.image is None else _data_address(event.image)
                 return replace(
                     self, state="running", percent=event.percent, text=event.text, eta=event.eta, note=event.note,
-                    preview=frame, working=event.index, beat=beat,
+                    why=event.why, preview=frame, working=event.index, beat=beat,
                 )  # fmt: skip
             case Results():
                 pictures = _shown(event.pictures)
@@ -84,7 +87,7 @@ class View:
                 }[event.state]  # fmt: skip
                 return replace(
                     self, state=event.state, percent=100, text=text, eta=None, preview=None, working=None, note="",
-                    message=event.message if failed else "",
+                    why="", message=event.message if failed else "",
                     level="error" if failed else "info", pictures=pictures, beat=beat,
                 )  # fmt: skip
 
@@ -111,6 +114,7 @@ def _shown(records: Iterable[PictureRecord]) -> tuple[Shown, ...]:
             record.height,
             record.path.name,
             _added(record),
+            tuple(told(record.facts)),
         )  # fmt: skip
         for record in records
     )

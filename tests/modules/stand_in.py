@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from modules.conditions import Computing
 from modules.engine_messages import EngineConfig
 from modules.observer import Observer
 from modules.plan import ImageJob
@@ -37,6 +38,7 @@ class StandIn:
     """The pipeline."""
 
     config: EngineConfig
+    computing: Computing | None = None
 
     def run(self, jobs: Sequence[ImageJob], observer: Observer, lowered: int = 0) -> None:
         if lowered:

@@ -108,7 +108,7 @@ def test_a_task_from_submit_to_finish(worker: AsyncWorker) -> None:
     assert [picture.id for picture in worker.latest("me")] == [picture.id for picture in reversed(finish.pictures)]
     assert list(worker.follow(task_id)) == [Results(finish.pictures), finish]
     info = read_picture(finish.pictures[0].path)
-    assert info.parameters == parameters and set(info.facts["seconds"]) == {"sampling"}
+    assert info.parameters == parameters and set(info.facts["seconds"]) == {"encode", "sampling"}
     log = finish.pictures[0].path.parent / "log.html"
     wait_for(log.exists)
     assert all(picture.path.name in log.read_text(encoding="utf-8") for picture in finish.pictures)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from modules import fetching
-from modules.fetching import Fetch, Offer, Pace, in_words, look_up
+from modules.disk import in_words
+from modules.fetching import Fetch, Offer, Pace, look_up
 from modules.files import ModelFileError
 from modules.https import FetchError, Stop, Stopped
 from modules.locks import Alive

@@ -83,7 +83,7 @@ def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Without the filter behind sharpness: it would need more than a network as small as this one.
-BIG = {"width": 256, "height": 192, "sharpness": 0.0}
+BIG: dict[str, Any] = {"width": 256, "height": 192, "sharpness": 0.0}
 STEPS = [
     Means(AUTOMATIC),
     Means(AUTOMATIC, apart=True),

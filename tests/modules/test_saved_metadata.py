@@ -12,11 +12,10 @@ import pytest
 
 from modules.async_worker import AsyncWorker
 from modules.choices import METADATA_SCHEMES, OUTPUT_FORMATS
-from modules.engine_process import picture_facts
 from modules.events import Finish, PictureRecord
 from modules.files import ModelFiles
 from modules.history import History
-from modules.metadata import MetadataError, read_text, read_texts
+from modules.metadata import MetadataError, picture_facts, read_text, read_texts
 from modules.metadata_texts import read_told
 from modules.model_search import Here
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters

@@ -1,6 +1,7 @@
 // The history over the whole window: pictures by day, found by words, marked, compared, deleted and brought back.
 // It asks our own routes and builds its elements itself: nothing that a prompt says is ever read as HTML.
 import { useSettings } from "./metadata.js";
+import { timings } from "./timings.js";
 
 const UNDO_MS = 12_000;
 const SEARCH_MS = 180;
@@ -278,6 +279,7 @@ class Looker {
     this.dialog = make("dialog", "history-look", { "aria-label": "Picture" });
     this.image = make("img", "history-large", { alt: "" });
     this.facts = make("dl", "history-facts");
+    this.taken = make("div", "history-taken");
     this.prompt = make("p", "history-prompt");
     this.heart = action("Favourite", () => history.favourite([this.id], !this.picture.favourite));
     this.download = make("a", "history-action", {}, "Download");
@@ -290,7 +292,7 @@ class Looker {
       action("Delete", () => this.remove()));
     const close = action("Close", () => this.dialog.close());
     close.classList.add("history-close");
-    side.append(close, this.prompt, this.facts, deeds);
+    side.append(close, this.prompt, this.facts, this.taken, deeds);
     const previous = make("button", "history-step is-previous", { type: "button", "aria-label": "Newer picture" }, "‹");
     const next = make("button", "history-step is-next", { type: "button", "aria-label": "Older picture" }, "›");
     const stage = make("div", "history-stage");
@@ -332,6 +334,9 @@ class Looker {
       ["Seed", picture.model ? picture.seed : ""], ["File", picture.name]];
     this.facts.replaceChildren(...facts.filter(([, said]) => said)
       .flatMap(([name, said]) => [make("dt", "", {}, name), make("dd", "", {}, said)]));
+    const taken = timings(picture.seconds);
+    if (taken) taken.open = Boolean(this.taken.querySelector("details")?.open);
+    this.taken.replaceChildren(...(taken ? [taken] : []));
     this.heart.textContent = picture.favourite ? "♥ Favourite" : "♡ Favourite";
     this.heart.setAttribute("aria-pressed", String(picture.favourite));
     this.download.href = `${pictureAt(picture.id)}?download=1`;

@@ -1,5 +1,6 @@
 // One picture over the whole window: arrows walk, Escape or a click beside it closes; knows nothing of tasks.
 import { pictureUrl } from "./stage.js";
+import { timings } from "./timings.js";
 
 let box = null;
 
@@ -16,6 +17,7 @@ class Lightbox {
     this.image = element("img", "lightbox-picture");
     this.caption = element("span", "lightbox-caption");
     this.added = element("span", "lightbox-added");
+    this.taken = element("div", "lightbox-taken");
     this.previous = button("lightbox-step is-previous", "Previous picture", "‹");
     this.next = button("lightbox-step is-next", "Next picture", "›");
     this.download = element("a", "lightbox-button", "Download");
@@ -25,7 +27,7 @@ class Lightbox {
     const close = button("lightbox-button", "Close", "Close");
     const bar = element("div", "lightbox-bar");
     bar.append(this.caption, this.download, this.tab, close);
-    this.dialog.append(this.image, this.previous, this.next, this.added, bar);
+    this.dialog.append(this.image, this.previous, this.next, this.added, this.taken, bar);
     document.body.append(this.dialog);
     close.addEventListener("click", () => this.dialog.close());
     this.previous.addEventListener("click", () => this.step(-1));
@@ -65,6 +67,10 @@ class Lightbox {
     const about = picture.seed ? `seed ${picture.seed}` : "all pictures side by side";
     this.caption.textContent = `${count}${picture.width} × ${picture.height} · ${about}`;
     this.added.textContent = picture.added ? `Fooocus V2 added: ${picture.added}` : "";
+    const open = this.taken.querySelector("details")?.open;
+    const taken = timings(picture.seconds);
+    if (taken) taken.open = Boolean(open);
+    this.taken.replaceChildren(...(taken ? [taken] : []));
     this.download.href = `${address}?download=1`;
     this.download.download = picture.name;
     this.tab.href = address;

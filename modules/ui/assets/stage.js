@@ -2,7 +2,7 @@
 import { openLightbox } from "./lightbox.js";
 import { heard, startWatching, stopWatching } from "./connection.js";
 
-const IDLE = { task: "", state: "idle", pictures: [], count: 0, width: 1, height: 1, percent: 0, text: "", eta: null,
+const IDLE = { task: "", state: "idle", pictures: [], count: 0, width: 1, height: 1, percent: 0, text: "", eta: null, why: "",
   preview: null, working: null, note: "", message: "", level: "" };
 const LIVE = new Set(["sending", "waiting", "running"]);
 const ENDED = new Set(["stopped", "failed"]);
@@ -66,6 +66,7 @@ class Stage {
     this.percent = root.querySelector(".percent");
     this.sentence = root.querySelector(".sentence");
     this.eta = root.querySelector(".eta");
+    this.why = root.querySelector(".why");
     this.notice = root.querySelector(".notice");
     root.querySelector(".rest").addEventListener("click", () => this.makeTheRest());
     this.view = IDLE;
@@ -166,6 +167,8 @@ class Stage {
     this.root.classList.toggle("has-rest", ENDED.has(view.state)
       && view.pictures.filter((picture) => picture.index < view.count).length < view.count);
     this.eta.textContent = live && view.eta !== null && !asked ? `about ${duration(view.eta)} left` : "";
+    const why = live && !asked ? view.why : "";
+    if (this.why.textContent !== why) this.why.textContent = why;
     this.notify(view.message || view.note, view.message ? view.level : "info");
     document.title = live && percent > 0 ? `${percent} % · ${this.title}` : this.title;
   }
