@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_WORDS = 300  # characters of somebody else's error
 MAX_UNSAVED = 4  # pictures that may wait for the disk before sampling has to wait for it
 
 
@@ -155,7 +156,12 @@ def in_words(error: Exception) -> tuple[str, bool]:
         return str(error), True
     if ran_out(error):
         return "There is not enough memory for this picture. A smaller size needs less.", True
-    return f"Something went wrong that should not have: {type(error).__name__}: {error}", True
+    words = f"{error}".strip().partition("\n")[0][:MOST_WORDS]  # some libraries write pages
+    return (
+        f"Something went wrong that should not have ({type(error).__name__}: {words}). Finished pictures are kept, and "
+        "the rest can be made once more. If it happens again, the terminal says more.",
+        True,
+    )
 
 
 class Wishes:
