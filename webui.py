@@ -12,7 +12,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from secrets import token_hex
@@ -327,11 +327,11 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     The engine is started when somebody looks at the page, or after some seconds: until then it would only take the
     processor away from the page. Raises ``StoreError``.
     """
-    give_gradio_a_folder(settings.data / "gradio")
     gate = Gate.at(settings.accounts, settings.sessions, is_loopback(settings.host), sys.stdout.write)
     worker = worker or create_worker(settings)
-    looked_at = threading.Event()
-    library = ModelLibrary(settings.models)
+    give_gradio_a_folder(settings.data / "gradio")
+    settings = replace(settings, notes=(*settings.notes, *worker.notes))
+    looked_at, library = threading.Event(), ModelLibrary(settings.models)
     downloads, history = Downloads(settings, library), Store(settings.data / DATABASE)
     keeper = Keeper(History(history), settings.outputs)
     handlers = Handlers(settings, library, worker, looked_at.set)

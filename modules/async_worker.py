@@ -29,6 +29,7 @@ from modules.plot import Plot
 from modules.plots import Plots
 from modules.prompts import Sources
 from modules.store import ModelRole, Store, StoreError, TaskRecord
+from modules.store_file import in_words as in_file_words
 from modules.task_run import Closing, Live, TaskRunner
 
 __all__ = ["AsyncWorker", "Event", "Finish", "PictureRecord", "Preview", "Results", "TaskState"]
@@ -63,7 +64,11 @@ class AsyncWorker:
         self._outputs = outputs
         self.home = f"{kind}-{os.getpid()}-{secrets.token_hex(6)}"
         self._homes = store.path.parent / "running"
-        self._alive = Alive(self._homes, self.home)
+        self.notes: tuple[str, ...] = (store.note,) if store.note else ()
+        try:
+            self._alive = Alive(self._homes, self.home)
+        except OSError as error:
+            raise StoreError(in_file_words(error, "be used", store.path)) from None
         self._queue_changed = Condition(RLock())
         self._live: dict[str, Live] = {}
         self._unsettled: list[tuple[str, FinalState, str]] = []

@@ -39,7 +39,6 @@ from modules.engine_messages import (
     unpack_run,
 )
 from modules.expansion import completed
-from modules.files import ModelLibrary
 from modules.ladder import NotEnoughMemory
 from modules.metadata import (
     SchemeText,
@@ -50,7 +49,7 @@ from modules.metadata import (
     picture_facts,
 )
 from modules.metadata_writing import scheme_text
-from modules.model_hashes import ModelHashes
+from modules.model_hashes import told_of_all
 from modules.observer import Observer
 from modules.outputs import OutputError, OutputExists, picture_path, write_once
 from modules.pace import PreviewPace
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_WORDS = 300  # characters of somebody else's error
 MAX_UNSAVED = 4  # pictures that may wait for the disk before sampling has to wait for it
 NICENESS = 5  # the page and other programs come first: one that stutters is worse than a picture that takes longer
 
@@ -106,7 +106,7 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
     wishes = Wishes()
     requests: queue.SimpleQueue[RunRequest | ExpandRequest | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests, wishes), daemon=True, name="listen").start()
-    saver = Saver(courier, _told_of_all(config))
+    saver = Saver(courier, told_of_all(config))
     pipeline: PipelineLike | None = None
     try:
         pipeline = factory(config)  # ahead of the first request, so that this one does not wait for it
@@ -134,18 +134,6 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
         courier.send(Ended(request.task_id, problem or message, broken and not problem))
         wishes.forget(request.task_id)
     courier.close()
-
-
-def _told_of_all(config: EngineConfig) -> Callable[[ImageJob], Mapping[str, Any]]:
-    """What pictures tell besides how they were made: their models' hashes, as far as the application knows them yet."""
-    hashes = None if config.hashes is None else ModelHashes(config.hashes, ModelLibrary(config.models))
-    by = {"created_by": config.created_by} if config.created_by else {}
-
-    def told(job: ImageJob) -> Mapping[str, Any]:
-        found = {} if hashes is None else hashes.short(job)
-        return {"hashes": found, **by} if found else by
-
-    return told
 
 
 def answer(request: ExpandRequest, pipeline: PipelineLike | None) -> Expanded:
@@ -179,7 +167,12 @@ def in_words(error: Exception) -> tuple[str, bool]:
         return str(error), True
     if ran_out(error):
         return "There is not enough memory for this picture. A smaller size needs less.", True
-    return f"Something went wrong that should not have: {type(error).__name__}: {error}", True
+    words = f"{error}".strip().partition("\n")[0][:MOST_WORDS]  # some libraries write pages
+    return (
+        f"Something went wrong that should not have ({type(error).__name__}: {words}). Finished pictures are kept, and "
+        "the rest can be made once more. If it happens again, the terminal says more.",
+        True,
+    )
 
 
 class Wishes:

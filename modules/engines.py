@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -37,7 +37,24 @@ GLANCE_SECONDS = 0.05
 
 
 class EngineDied(RuntimeError):
-    """The engine ended in the middle of a run. ``str()`` is a sentence that says how, fit for the user's eyes."""
+    """The engine ended in the middle of a run. ``str()`` is a sentence that says how, fit for the user's eyes.
+
+    ``from_outside``: somebody ended it, so that nothing was wrong with what it did.
+    """
+
+    def __init__(self, words: str, from_outside: bool = False) -> None:
+        super().__init__(words)
+        self.from_outside = from_outside
+
+
+# What a signal mostly means for those who see the engine end by it; by name, as not every system has each.
+SIGNALS: Mapping[str, str] = {
+    "SIGKILL": "Mostly this means that memory ran out.",
+    "SIGBUS": "Mostly this means that a model file was cut short or replaced while it was read, or that a disk failed.",
+    "SIGSEGV": "Mostly this means a fault in a driver or in a library.",
+    "SIGABRT": "Mostly this means a fault in a driver or in a library.",
+    "SIGILL": "Mostly this means that this PyTorch is built for another processor.",
+}
 
 
 class EngineFailed(ValueError):
@@ -118,7 +135,7 @@ class LocalEngine:
                 self.wish(request.task_id, earlier)
             end = self._relay(connection, request.task_id, listener)
         except OSError:
-            raise EngineDied(self._obituary()) from None
+            raise self._obituary() from None
         finally:
             with self._lock:
                 self._running = ""
@@ -133,7 +150,7 @@ class LocalEngine:
             try:
                 message = unpack_message(connection.recv_bytes())
             except (EOFError, OSError):
-                raise EngineDied(self._obituary()) from None
+                raise self._obituary() from None
             if isinstance(message, Ended):
                 return message
             if isinstance(message, Expanded):  # it took too long, and nobody waits for it any more
@@ -238,19 +255,19 @@ class LocalEngine:
         if self._process is not None:
             self._process.join(5)
 
-    def _obituary(self) -> str:
+    def _obituary(self) -> EngineDied:
         """How the process ended."""
         process = self._process
         if process is None:
-            return "The engine has ended."
+            return EngineDied("The engine has ended.")
         process.join(5)
         code = process.exitcode
         if code is None:
             self._end()
-            return "The engine did not answer any more and was ended."
+            return EngineDied("The engine did not answer any more and was ended.")
         if code == -signal.SIGTERM:
-            return "The engine was ended from outside."
+            return EngineDied("The engine was ended from outside.", from_outside=True)
         if code < 0:
-            why = " Mostly this means that memory ran out." if -code == 9 else ""
-            return f"The engine was killed (signal {-code}).{why}"
-        return f"The engine ended unexpectedly (exit code {code})."
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else ""
+            return EngineDied(f"The engine was killed (signal {-code}). {SIGNALS.get(name, '')}".strip())
+        return EngineDied(f"The engine ended unexpectedly (exit code {code}).")

@@ -230,9 +230,10 @@ def _not_safetensors(name: str, start: bytes, length: int, size: int) -> str:
         )
     if start[:1] == b"<":
         return f"{name} is a web page, not a model: the download went wrong. Please get it again."
+    again = "Please get it again."
     if length > MAX_HEADER_BYTES:
-        return f"{name} is not a safetensors file: its first 8 bytes announce a header of {length} bytes."
-    return f"{name} is damaged: its header of {length} bytes is cut off or unreadable (file of {size} bytes)."
+        return f"{name} is not a safetensors file: its first 8 bytes announce a header of {length} bytes. {again}"
+    return f"{name} is damaged: its header of {length} bytes is cut off or unreadable (file of {size} bytes). {again}"
 
 
 def _checked(name: str, values: Any, data_bytes: int) -> Header:

@@ -21,6 +21,8 @@ Work = Literal["load", "pair", "single", "decode"]
 one, or the picture of the latent."""
 
 P = TypeVar("P")
+RAN_OUT = "Memory ran out, so "
+PERHAPS = "The engine had ended, perhaps because memory ran out, so "
 
 
 class NotEnoughMemory(MemoryError):
@@ -126,7 +128,7 @@ class Ladder:
         self._lowered, self._reached, self.means = times, [], Means(self._policy)
         for _ in range(times):
             if (rung := self._climb(Stage("load", on_gpu))) is not None:
-                note(rung.sentence)
+                note(rung.sentence.replace(RAN_OUT, PERHAPS))
         self._top, self._reached = self.means, []
 
     def begin(self, model: Hashable, pixels: int) -> None:

@@ -13,12 +13,13 @@ import os
 import queue
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modules.engine_messages import EngineConfig
 from modules.files import ModelFileError, ModelLibrary
 from modules.plan import ImageJob
 
@@ -148,6 +149,18 @@ class ModelHashes:
             part.replace(self._place)
         finally:
             part.unlink(missing_ok=True)
+
+
+def told_of_all(config: EngineConfig) -> Callable[[ImageJob], Mapping[str, Any]]:
+    """What pictures tell besides how they were made: their models' hashes, as far as the application knows them yet."""
+    hashes = None if config.hashes is None else ModelHashes(config.hashes, ModelLibrary(config.models))
+    by = {"created_by": config.created_by} if config.created_by else {}
+
+    def told(job: ImageJob) -> Mapping[str, Any]:
+        found = {} if hashes is None else hashes.short(job)
+        return {"hashes": found, **by} if found else by
+
+    return told
 
 
 def _identity(path: Path) -> Identity:

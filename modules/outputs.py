@@ -112,7 +112,9 @@ def _in_words(error: OSError, path: Path, size: int) -> str:
         free = ""
         with suppress(OSError):
             free = f" ({shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free, {size / 1e6:.1f} MB are needed)"
-        return f"The disk is full: {path.name} could not be saved in {path.parent}{free}."
+        return f"The disk is full: {path.name} could not be saved in {path.parent}{free}. Free some space."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path.name} could not be saved: writing to {path.parent} is not allowed."
+        return f"{path.name} could not be saved: writing to {path.parent} is not allowed. Allow it."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{path.name} could not be saved: {path.parent} is not a folder. Rename what is there."
     return f"{path.name} could not be saved in {path.parent}: {error.strerror or error}."

@@ -7,6 +7,7 @@ store is as it was after the last one.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,10 @@ from threading import RLock
 from typing import Any, Literal
 
 from modules.events import FinalState, PictureRecord, TaskState
-from modules.store_schema import HISTORY_ROWS, SCHEMA_VERSION, STEPS, lines_of
+from modules.store_file import in_words, is_damage, mark_damaged, open_file
+from modules.store_schema import HISTORY_ROWS, SCHEMA_VERSION, STEPS
+
+log = logging.getLogger(__name__)
 
 DATABASE = "pinhole.sqlite3"
 ModelRole = Literal["checkpoint", "refiner", "lora"]
@@ -72,16 +76,20 @@ class TaskRecord:
 
 
 class Store:
-    """The tasks and pictures in the database file ``path`` (made if it is not there)."""
+    """The tasks and pictures in the database file ``path`` (made if it is not there).
+
+    ``note`` is a sentence for the user, if the file that was there could not be used.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = RLock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _connect(path)
+            self._connection, self.note = open_file(path)
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"The queue {path} cannot be opened: {error}") from None
+            raise StoreError(in_words(error, "be opened", path)) from None
+        if self.note:
+            log.warning("%s", self.note)
         with self.transaction("be opened") as database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
@@ -306,7 +314,9 @@ class Store:
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
                 self._roll_back()
-                raise StoreError(_in_words(error, doing, self.path)) from error
+                if is_damage(error):
+                    mark_damaged(self.path)
+                raise StoreError(in_words(error, doing, self.path)) from error
             except BaseException:
                 self._roll_back()
                 raise
@@ -322,22 +332,6 @@ def picture_id(task_id: str, index: int) -> str:
     return f"{task_id}-{index + 1:02d}"
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    connection.create_function("folded", 1, str.casefold, deterministic=True)
-    connection.create_function("lines_of", 1, lines_of, deterministic=True)
-    try:
-        connection.execute("PRAGMA busy_timeout = 30000")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # a task that was accepted survives a power cut
-        connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
 def task_of(row: Mapping[str, Any]) -> TaskRecord:
     """The task in a row of the table."""
     names = ("id", "owner", "home", "parameters", "state", "message", "created", "engine_deaths", "app_deaths", "texts")
@@ -351,9 +345,3 @@ def _picture(row: Mapping[str, Any]) -> PictureRecord:
     names = ("id", "task_id", "seed", "width", "height", "created")
     facts = json.loads(row["facts"])
     return PictureRecord(index=row["idx"], path=Path(row["path"]), facts=facts, **{name: row[name] for name in names})
-
-
-def _in_words(error: sqlite3.Error, doing: str, path: Path) -> str:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return f"The disk is full: the queue {path} could not {doing}. Free some space and try again."
-    return f"The queue {path} could not {doing}: {error}."

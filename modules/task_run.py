@@ -112,7 +112,7 @@ class TaskRunner:
                 todo = self._todo(task, parameters, jobs)
                 if todo and not live.stopping:
                     self._mourn(task, live, death, f"picture {todo[0].index + 1} of {len(jobs)}")
-                    lowered += 1
+                    lowered += not death.from_outside
                 continue
             if live.trouble is not None:
                 raise live.trouble
@@ -159,12 +159,13 @@ class TaskRunner:
         if deaths >= MAX_ENGINE_DEATHS:
             raise TaskFailed(
                 f"{death} It happened {deaths} times at {place}, so the task is given up. "
-                "A smaller picture or another model may work."
+                "Finished pictures are kept; a smaller size or another model may work for the rest."
             )
         log.warning("%s", death)
         live.mishaps += 1
         live.channel.note(
-            f"{death} It is being started again in the next lower memory mode; the task goes on at {place}."
+            f"{death} It is being started again{'' if death.from_outside else ' in the next lower memory mode'}; the "
+            f"task goes on at {place}, and nothing that is finished is lost."
         )
 
     def _todo(self, task: TaskRecord, parameters: GenerationParameters, jobs: Sequence[ImageJob]) -> list[ImageJob]:

@@ -161,4 +161,6 @@ def test_errors_in_words() -> None:
         "There is not enough memory for this picture. A smaller size needs less.", True
     )  # fmt: skip
     assert in_words(RuntimeError("DefaultCPUAllocator: can't allocate memory"))[0].startswith("There is not enough")
-    assert in_words(ValueError("odd")) == ("Something went wrong that should not have: ValueError: odd", True)
+    words, broken = in_words(ValueError("odd\n  File 1\n" + "x" * 999))
+    assert words.startswith("Something went wrong that should not have (ValueError: odd). Finished pictures are kept")
+    assert broken and "File 1" not in words

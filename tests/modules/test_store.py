@@ -177,13 +177,9 @@ def test_what_was_stored_is_there_after_opening_again(store: Store) -> None:
     again.close()
 
 
-def test_a_damaged_or_newer_store_is_refused_in_words(tmp_path: Path) -> None:
-    path = tmp_path / "pinhole.sqlite3"
-    path.write_bytes(b"this is no database" * 100)
-    with pytest.raises(StoreError, match="cannot be opened"):
-        Store(path)
+def test_a_store_that_cannot_be_or_is_newer_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match=r"could not be opened: .*file is not a folder\. Rename what is there"):
         Store(tmp_path / "file" / "pinhole.sqlite3")
     newer = Store(tmp_path / "newer.sqlite3")
     newer._connection.execute("PRAGMA user_version = 99")
