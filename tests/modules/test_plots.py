@@ -135,6 +135,21 @@ def test_a_plot_that_is_too_large_is_made_smaller_or_refused(tmp_path: Path) -> 
         draw_plot([cell] * 2000, Labels(["x"] * 2000, [""], [""]))
     with pytest.raises(OutputError, match="no picture"):
         draw_plot([Cell(None)], Labels(["x"], [""], [""]))
-    (tmp_path / "large.png").write_bytes(b"no picture")
-    with pytest.raises(OutputError, match="cannot be read"):
-        draw_plot([cell], Labels(["x"], [""], [""]))
+
+
+def test_a_plot_of_many_large_pictures_can_still_be_opened(tmp_path: Path) -> None:
+    cell = picture(tmp_path, "large", (1152, 896), "red")
+    labels = [f"Sampler: dpmpp_2m_sde_gpu {number}" for number in range(14)]
+    sheet = draw_plot([cell] * 196, Labels(labels, labels, [""]))
+    assert Image.MAX_IMAGE_PIXELS is not None and sheet.width * sheet.height < Image.MAX_IMAGE_PIXELS
+
+
+def test_a_picture_that_went_away_meanwhile_is_an_empty_cell(tmp_path: Path) -> None:
+    there, broken = picture(tmp_path, "there", (64, 64), "red"), picture(tmp_path, "broken", (64, 64), "blue")
+    assert broken.path is not None
+    broken.path.write_bytes(b"no picture")
+    sheet = draw_plot([there, broken, Cell(tmp_path / "gone.png")], Labels(["a", "b", "c"], [""], [""]))
+    colours = {pixel for _, pixel in sheet.getcolors(1_000_000) or ()}
+    assert (255, 0, 0) in colours and (0, 0, 255) not in colours
+    with pytest.raises(OutputError, match="no picture"):
+        draw_plot([broken], Labels(["x"], [""], [""]))
