@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Condition, RLock, Thread
 
@@ -26,9 +27,9 @@ from modules.outputs import day_folder, new_task_id
 from modules.parameters import GenerationParameters
 from modules.plan import ImageJob
 from modules.plot import Plot
-from modules.plots import Plots
+from modules.plots import Plots, keep_plot
 from modules.prompts import Sources
-from modules.store import ModelRole, Store, StoreError, TaskRecord
+from modules.store import ModelRole, NewTask, Store, StoreError, TaskRecord
 from modules.store_file import in_words as in_file_words
 from modules.task_run import Closing, Live, TaskRunner
 
@@ -123,26 +124,23 @@ class AsyncWorker:
         """
         return self.submit_all([parameters], owner, folder)[0]
 
-    def submit_all(self, wanted: Sequence[GenerationParameters], owner: str, folder: Path | None = None) -> list[str]:
-        """Puts tasks into the queue in their order and returns their ids; see ``submit``."""
-        tasks = []
-        with self._queue_changed:
-            try:
-                for parameters in wanted:
-                    task_id, random_seed = new_task_id(datetime.now()), parameters.image_seed < 0
-                    told, place = parameters.with_seed().to_json(), folder or day_folder(self._outputs, task_id)
-                    self._store.add_task(task_id, owner, self.home, told, place, random_seed)
-                    tasks.append(task_id)
-            finally:
-                self._welcome(*tasks)
-        return tasks
+    def submit_all(
+        self, wanted: Sequence[GenerationParameters], owner: str, folder: Path | None = None, plot: Plot | None = None
+    ) -> list[str]:
+        """Puts tasks into the queue in their order, all or none, and returns their ids; see ``submit``.
 
-    def submit_plot(self, plot: Plot, owner: str, folder: Path | None = None) -> list[str]:
-        """Queues the cells of a plot, whose grid is made when all of them have ended; see ``submit``."""
+        ``plot`` is the one whose cells they are: its grid is made when all of them have ended.
+        """
+        tasks = []
+        for parameters in wanted:
+            task_id = new_task_id(datetime.now())
+            place = folder or day_folder(self._outputs, task_id)
+            tasks.append(NewTask(task_id, parameters.with_seed().to_json(), place, parameters.image_seed < 0))
+        ids = [task.id for task in tasks]
         with self._queue_changed:
-            tasks = self.submit_all(plot.cells, owner, folder)
-            self._plots.add(plot, tasks)
-        return tasks
+            self._store.add_tasks(tasks, owner, self.home, partial(keep_plot, plot=plot, tasks=ids))
+            self._welcome(*ids)
+        return ids
 
     def expected_seconds(self, wanted: Sequence[GenerationParameters]) -> float | None:
         """How long tasks like these take by what was done here, one after the other; None where nothing is known."""
@@ -187,28 +185,33 @@ class AsyncWorker:
         return self.submit(asked_for(task), owner)
 
     def stop(self, task_id: str) -> None:
-        """Ends a task, within a step if it is being done; what it has made stays.
+        """Ends a task, within a step if it is being done; what it has made stays. Of a plot, the rest waits no more.
 
         Asked again after a while, it ends the engine itself: for one that hangs. No other task is touched.
         """
         with self._queue_changed:
-            if self._store.cancel(task_id, STOPPED_WAITING):
-                live = self._live.pop(task_id, None)
-                if live is not None:
-                    live.channel.end(self._stored_finish(task_id, "stopped", STOPPED_WAITING))
-                self._refresh_waiting()
-                return
-            live = self._live.get(task_id)
-            if live is None:
-                return
-            impatient = live.wish == "stop" and time.monotonic() - live.wished_at > PATIENCE
-            if live.wish != "stop":
+            waited = self._stop_waiting(task_id)
+            live = None if waited else self._live.get(task_id)
+            engine = None if live is None else live.engine
+            impatient = live is not None and live.wish == "stop" and time.monotonic() - live.wished_at > PATIENCE
+            if live is not None and live.wish != "stop":
                 live.wish, live.wished_at = "stop", time.monotonic()
-            engine = live.engine
+                waited = self._stop_waiting(*self._plots.beside(task_id))
+            if waited:
+                self._refresh_waiting()
         if engine is not None and impatient:
             engine.kill()
         elif engine is not None:
             engine.wish(task_id, "stop")
+        self._plots.draw_ended()
+
+    def _stop_waiting(self, *tasks: str) -> bool:
+        """Ends those of the tasks that wait; whether there was one. The caller holds the condition."""
+        ended = [each for each in tasks if self._store.cancel(each, STOPPED_WAITING)]
+        for each in ended:
+            if (live := self._live.pop(each, None)) is not None:
+                live.channel.end(self._stored_finish(each, "stopped", STOPPED_WAITING))
+        return bool(ended)
 
     def skip(self, task_id: str) -> None:
         """Leaves the picture that is being made, within a step, and goes on with the next one of the task."""
@@ -219,17 +222,23 @@ class AsyncWorker:
             engine.wish(task_id, "skip")
 
     def retry(self, task_id: str) -> bool:
-        """Lets a failed or stopped task go on with its missing pictures; False if it is neither."""
+        """Lets a failed or stopped task go on with its missing pictures; False if it is neither.
+
+        Of a plot, what was stopped with it goes on as well.
+        """
         with self._queue_changed:
-            queued = self._store.requeue(task_id, self.home, ("failed", "stopped"))
-            if queued:
-                self._welcome(task_id)
-        return queued
+            if not self._store.requeue(task_id, self.home, ("failed", "stopped")):
+                return False
+            rest = [each for each in self._plots.beside(task_id) if self._store.requeue(each, self.home, ("stopped",))]
+            self._plots.reopen(task_id)
+            self._welcome(task_id, *rest)
+        return True
 
     def put_back(self, task_id: str, owner: str) -> bool:
         """Undoes an owner's ``stop``: in its old place where the task had not begun, else it goes on at the end."""
         with self._queue_changed:
             if self._line.put_back(owner, task_id):
+                self._plots.reopen(task_id)
                 self._welcome(task_id)
                 return True
             task = self._store.task(task_id)
@@ -362,7 +371,7 @@ class AsyncWorker:
             log.error("%s", error)
             self._unsettled.append((task.id, state, message))
         self._outlook.forget()
-        self._plots.draw_ended()
+        self._plots.draw_ended(task.id)
         with self._queue_changed:
             self._live.pop(task.id, None)
             live.channel.end(self._stored_finish(task.id, state, message))

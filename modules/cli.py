@@ -60,10 +60,7 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
             return BAD_INPUT if wanted.problems else DONE
         worker.start()
         tasks = [parameters.with_seed() for parameters in wanted.tasks]
-        if plot is None:
-            ids = worker.submit_all(tasks, "command", folder)
-        else:
-            ids = worker.submit_plot(plot, "command", folder)
+        ids = worker.submit_all(tasks, "command", folder, plot)
         codes = _watch_all(worker, ids, tasks)
         return max([*codes, *([BAD_INPUT] if wanted.problems else [])])
     except ValueError as error:

@@ -75,6 +75,16 @@ class TaskRecord:
     random_seed: bool
 
 
+@dataclass(frozen=True)
+class NewTask:
+    """A task that is to be queued; its fields as in ``TaskRecord``."""
+
+    id: str
+    parameters: str
+    folder: Path
+    random_seed: bool = False
+
+
 class Store:
     """The tasks and pictures in the database file ``path`` (made if it is not there).
 
@@ -107,16 +117,26 @@ class Store:
 
     def add_task(
         self, task_id: str, owner: str, home: str, parameters: str, folder: Path, random_seed: bool = False
-    ) -> TaskRecord:
+    ) -> None:
         """Puts a task at the end of the queue."""
+        self.add_tasks([NewTask(task_id, parameters, folder, random_seed)], owner, home)
+
+    def add_tasks(
+        self,
+        tasks: Sequence[NewTask],
+        owner: str,
+        home: str,
+        note: Callable[[sqlite3.Connection], object] = lambda database: None,
+    ) -> None:
+        """Puts tasks at the end of the queue in their order, all or none; ``note`` writes in the same transaction."""
         with self.transaction("take the task") as database:
-            row = database.execute(
+            now = time.time()
+            database.executemany(
                 "INSERT INTO tasks (id, owner, home, parameters, folder, state, position, created, random_seed)"
-                " VALUES (?, ?, ?, ?, ?, 'waiting', (SELECT coalesce(max(position), 0) + 1 FROM tasks), ?, ?)"
-                " RETURNING *",
-                (task_id, owner, home, parameters, str(folder), time.time(), random_seed),
-            ).fetchone()
-        return task_of(row)
+                " VALUES (?, ?, ?, ?, ?, 'waiting', (SELECT coalesce(max(position), 0) + 1 FROM tasks), ?, ?)",
+                [(each.id, owner, home, each.parameters, str(each.folder), now, each.random_seed) for each in tasks],
+            )
+            note(database)
 
     def claim(self, home: str) -> TaskRecord | None:
         """Takes the waiting task of ``home`` whose turn it is; it is running from now on."""

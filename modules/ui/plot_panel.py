@@ -39,7 +39,8 @@ class PlotDesk:
     def run(self, request: gr.Request, *args: Any) -> Update:
         """Queues the cells of the plot; its grid is made when all of them have ended."""
         try:
-            tasks = self.worker.submit_plot(self._read(args), owner_of(request.cookies))
+            plot = self._read(args)
+            tasks = self.worker.submit_all(plot.cells, owner_of(request.cookies), plot=plot)
         except ValueError as error:
             return answer("refused", message=with_labels(str(error)))
         return answer("queued", tasks=len(tasks))
