@@ -8,7 +8,7 @@ from typing import TypeVar
 
 SMOOTHING = 0.15  # weight of the newest step once there are enough of them
 MEASURED_STEPS = 2  # before this many nothing is foretold
-PREVIEW_PAUSES = 0.2, 1.0  # seconds between two previews, at the least and at the most
+PREVIEW_PAUSES = 0.25, 1.0  # seconds between two previews, at the least and at the most
 PREVIEW_SHARE = 0.03  # of the time that previews may take within these bounds
 
 P = TypeVar("P")

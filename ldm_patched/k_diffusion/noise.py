@@ -7,7 +7,9 @@ the seed, the shape and the kind of device; never on the global generators, othe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -50,22 +52,33 @@ class BrownianTreeNoiseSampler:
     drawn from the Brownian bridge between its ends (arXiv 2001.01328, section 4). Times are rounded to 1e-6, which
     ends the halving. The numbers are those of `torchsde.BrownianTree` with entropy = seed, at a fraction of its cost
     because each middle on the way to the last time is kept: noise levels asked for in order share most of the way.
+    What is known to be asked for is drawn at once, before a network's evaluations empty the caches in between.
     """
 
     _DIGITS = 6
     _POOL_SIZE = 24
 
-    def __init__(self, x: Tensor, sigma_min: float, sigma_max: float, seed: int) -> None:
-        """Noise like `x`, for levels in sigma_min .. sigma_max (those outside count as the nearest); seed: >= 0."""
+    def __init__(
+        self, x: Tensor, sigma_min: float, sigma_max: float, seed: int, expected: Sequence[float] = ()
+    ) -> None:
+        """Noise like `x`, for levels in sigma_min .. sigma_max (those outside count as the nearest); seed: >= 0.
+
+        expected: levels between which steps will be asked for, one after the other.
+        """
         self._seed = seed
         self._generator = torch.Generator(x.device)
         start, end = self._round(sigma_min), self._round(sigma_max)
         self._noise = torch.empty_like(x, memory_format=torch.contiguous_format)
         at_end = self._normal() * math.sqrt(sigma_max - sigma_min)
         self._way = [_Interval(start, end, torch.zeros_like(x), at_end, index=0, depth=0)]
+        self._drawn = {step: self._increment(*step) for step in pairwise(expected)}
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         """Unit noise for the step; zero where the two levels round to one."""
+        drawn = self._drawn.pop((sigma, sigma_next), None)
+        return self._increment(sigma, sigma_next) if drawn is None else drawn
+
+    def _increment(self, sigma: float, sigma_next: float) -> Tensor:
         start, end = (self._clamp(self._round(level)) for level in (sigma, sigma_next))
         at_start = self._value(start)  # asked for first: after a step in order, the way still leads there
         increment = self._value(end) - at_start

@@ -79,7 +79,7 @@ class VAE:
         """Run in the network's dtype; where that gives no numbers, in float32 on a copy that is thrown away."""
         weight = self.model.post_quant_conv.weight
         result = run(self.model, _images(x, weight)).float()
-        if weight.dtype != torch.float32 and not bool(torch.isfinite(result).all()):
+        if weight.dtype != torch.float32 and not bool(result.sum().isfinite()):
             result = run(copy.deepcopy(self.model).float(), _images(x, weight.float()))
         return result
 

@@ -127,6 +127,7 @@ class GuidedDenoiser:
         """
         self.model_sampling = model_sampling
         self._unet = unet
+        self._dtype = unet.dtype
         self._guidance = guidance
         self._sides = (cond, uncond) if guidance.needs_uncond else (cond,)
         self._adm_scaler_end = adm_scaler_end
@@ -140,18 +141,18 @@ class GuidedDenoiser:
         if sigma not in self._time:
             self._time |= self._project_time([sigma])
         progress = self.model_sampling.progress(sigma)
-        scaled = (x * self.model_sampling.input_scale(sigma)).to(self._unet.dtype)
+        scaled = (x * self.model_sampling.input_scale(sigma)).to(self._dtype)
         time, text, count = self._time[sigma], self._text, len(self._sides)
         if not self._guidance.acts_at(progress):  # the prompt's side comes first
             time, text, count = tuple(part[: len(x)] for part in time), [text[0].first(len(x))], 1
         output = self._unet(torch.cat([scaled] * count), time, text, self._skip_hook)
-        sides = output.to(x.dtype, memory_format=torch.contiguous_format).chunk(count)
-        estimates = [self.model_sampling.denoised(side, x, sigma) for side in sides]
+        sides = output.to(x.dtype, memory_format=torch.contiguous_format).unflatten(0, (count, -1))
+        estimates = self.model_sampling.denoised(sides, x, sigma)
         return self._guidance(x, estimates[0], estimates[-1], progress)
 
     def _project_text(self) -> list[TextProjection]:
         """Texts of one length are one part of the batch, so that an attention is one operation; others are several."""
-        texts = [side.hidden.to(self._unet.dtype) for side in self._sides]
+        texts = [side.hidden.to(self._dtype) for side in self._sides]
         if len({text.shape[1] for text in texts}) == 1:
             texts = [torch.cat(texts)]
         return [self._unet.project_text(text) for text in texts]
@@ -228,7 +229,8 @@ def independent_noise(x: Tensor, sigmas: Sequence[float], seed: int) -> sampling
 
 def brownian_noise(x: Tensor, sigmas: Sequence[float], seed: int) -> sampling.NoiseSampler:
     """The increments of a Brownian path over the noise levels of this run."""
-    return BrownianTreeNoiseSampler(x, min(sigma for sigma in sigmas if sigma > 0), max(sigmas), seed)
+    levels = [sigma for sigma in sigmas if sigma > 0]
+    return BrownianTreeNoiseSampler(x, min(levels), max(levels), seed, levels)
 
 
 TCD_GAMMA = 0.3

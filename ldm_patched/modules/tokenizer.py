@@ -60,8 +60,8 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[list[int]]:
         """Token ids of each word of a text, without start and end. Words are what white space separates."""
-        words = clean(text).split()
-        return [encoding.ids for encoding in self._encoder.encode_batch_fast(words, add_special_tokens=False)]
+        # One by one: handing a prompt's few words out to threads takes longer than encoding them.
+        return [self._encoder.encode(word, add_special_tokens=False).ids for word in clean(text).split()]
 
 
 @lru_cache(maxsize=4)

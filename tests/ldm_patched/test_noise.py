@@ -47,6 +47,15 @@ def test_depends_on_the_levels_and_not_on_what_was_asked_before() -> None:
     assert torch.equal(tree()(3.0, 1.0), -tree()(1.0, 3.0))
 
 
+def test_steps_that_are_expected_have_the_same_noise_and_others_too() -> None:
+    sigmas = get_sigmas_karras(12, LOW, HIGH)[:-1]
+    ahead = BrownianTreeNoiseSampler(LATENT, LOW, HIGH, 7, expected=sigmas)
+    assert torch.equal(ahead(3.0, 1.0), tree()(3.0, 1.0))
+    expected = all_noise(tree(), sigmas)
+    assert torch.equal(all_noise(ahead, sigmas), expected)
+    assert torch.equal(all_noise(ahead, sigmas), expected), "a sampler may come back to a step"
+
+
 def test_more_steps_refine_the_same_path() -> None:
     sampler = tree()
     whole = sampler(8.0, 2.0) * math.sqrt(6)
