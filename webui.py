@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
 import sys
 import threading
-import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import gradio as gr
 
-from modules.api import download_routes, history_routes, queue_routes, task_routes
+from modules.api import download_routes, history_routes, language_routes, queue_routes, task_routes
 from modules.api.front import owner_of
 from modules.api.guard import is_loopback
 from modules.api.login import Gate
 from modules.api.routes import assets_address, head, router
-from modules.api.server import Server, application
+from modules.api.server import Server, application, give_gradio_a_folder
 from modules.async_worker import AsyncWorker
 from modules.auth import AuthError
 from modules.choices import NO_MODEL
@@ -33,6 +30,7 @@ from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.flags import address_of, addresses_elsewhere
 from modules.history import History, Keeper
+from modules.localization import Languages
 from modules.model_cards import Catalogue
 from modules.model_fit import refiner_problem
 from modules.model_search import here_with
@@ -61,13 +59,12 @@ from modules.ui.prompt_list_panel import PromptListDesk
 from modules.ui.queue_panel import QueueDesk
 from modules.ui.theme import theme
 from modules.ui.view import View, refused
-from modules.workplace import create_worker
+from modules.workplace import create_worker, start
 
 log = logging.getLogger(__name__)
 
 Update = dict[str, Any]
 ENGINE_WAITS_SECONDS = 4.0
-RETRY_SECONDS = 3.0
 BEAT_SECONDS = 2.5  # a task is never silent for longer, so that the page can tell quiet from broken
 # What all events have in common: values are checked by the parameters' declaration, any number of people may use an
 # event at once, no other program is told of it, and Gradio draws no spinner over what it fills.
@@ -327,10 +324,12 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     The engine is started when somebody looks at the page, or after some seconds: until then it would only take the
     processor away from the page. Raises ``StoreError``.
     """
-    gate = Gate.at(settings.accounts, settings.sessions, is_loopback(settings.host), sys.stdout.write)
+    gate = Gate.of(settings, is_loopback(settings.host), sys.stdout.write)
     worker = worker or create_worker(settings)
     give_gradio_a_folder(settings.data / "gradio")
-    settings = replace(settings, notes=(*settings.notes, *worker.notes))
+    languages = Languages(settings.languages)
+    notes = (*settings.notes, *worker.notes, *languages.notes(settings.language))
+    settings = replace(settings, notes=notes)
     looked_at, library = threading.Event(), ModelLibrary(settings.models)
     downloads, history = Downloads(settings, library), Store(settings.data / DATABASE)
     keeper = Keeper(History(history), settings.outputs)
@@ -341,10 +340,10 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     routes.include_router(history_routes.router(History(history), settings.thumbnails, everybodys, keeper.look))
     routes.include_router(queue_routes.router(worker))
     routes.include_router(task_routes.router(worker, lambda: handlers.presets.start().parameters, handlers.possible))
+    routes.include_router(language_routes.router(languages, settings.language))
     assets = assets_address()
     page = build_ui(handlers, assets, gate.closed)
     app = application(page, theme(), routes, head(assets), settings.host, gate.around)
-    address = address_of(door)
 
     def start_engine() -> None:
         looked_at.wait(ENGINE_WAITS_SECONDS)
@@ -352,14 +351,8 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
         keeper.look()
 
     def ready() -> None:
-        log.info("answering on %s", address)
-        sys.stdout.write(f"Pinhole is ready at {address}   (Ctrl+C ends it)\n")
-        for other in addresses_elsewhere(door):
-            sys.stdout.write(f"On other machines: {other}\n")
-        sys.stdout.flush()
+        tell_ready(door, settings.in_browser)
         threading.Thread(target=start_engine, name="start-engine", daemon=True).start()
-        if settings.in_browser:
-            threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
 
     try:
         with suppress(KeyboardInterrupt):
@@ -371,15 +364,16 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
         history.close()
 
 
-def start(worker: AsyncWorker) -> None:
-    """Let the queue begin, also when its file cannot be read yet (a full disk); it is tried until it can."""
-    while True:
-        try:
-            worker.start()
-            return worker.warm_up()
-        except StoreError as error:
-            log.error("%s", error)
-            time.sleep(RETRY_SECONDS)
+def tell_ready(door: socket.socket, in_browser: bool) -> None:
+    """Say where the page is, and show it in a browser if that is wanted."""
+    address = address_of(door)
+    log.info("answering on %s", address)
+    sys.stdout.write(f"Pinhole is ready at {address}   (Ctrl+C ends it)\n")
+    for other in addresses_elsewhere(door):
+        sys.stdout.write(f"On other machines: {other}\n")
+    sys.stdout.flush()
+    if in_browser:
+        threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
 
 
 def main(settings: Settings, door: socket.socket) -> int:
@@ -390,10 +384,3 @@ def main(settings: Settings, door: socket.socket) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
-
-
-def give_gradio_a_folder(folder: Path) -> None:
-    """Gradio serves whatever lies in its folder for temporary files; ours is its own and stays empty."""
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--share", action=_Declined, nargs=0, help=argparse.SUPPRESS)
     made.add_argument("--preset", metavar="NAME", help="the preset to start with (a file in the presets folder)")
+    made.add_argument(
+        "--language", metavar="NAME", help="the page's language, a file in the folder language: zh, de, …"
+    )
     made.add_argument("--output-path", dest="outputs", type=Path, metavar="FOLDER", help="where pictures are saved")
     browser = made.add_mutually_exclusive_group()
     browser.add_argument(
@@ -149,7 +152,7 @@ def _threads(text: str) -> int:
     return max(0, number)
 
 
-PAGE_SETTINGS = ("host", "port", "preset", "outputs", "in_browser", "preset_downloads", "hf_mirror")
+PAGE_SETTINGS = ("host", "port", "preset", "language", "outputs", "in_browser", "preset_downloads", "hf_mirror")
 """The flags that are fields of `Settings` by themselves."""
 
 

@@ -31,6 +31,7 @@ class Settings:
     ``preset_downloads`` is whether what a preset names may be fetched when asked for, ``hf_mirror`` the address that
     stands for the Hub's, ``private_addresses`` whether it may come from this machine and its network.
     ``created_by`` is the name that pictures carry, empty for none.
+    ``language`` is what the page speaks to a browser that has chosen nothing (empty: what that browser is set to).
     ``notes`` are sentences to show at start.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     port: int = 7865
     in_browser: bool = True
     preset: str = ""
+    language: str = ""
     own_styles: Path | None = None
     own_presets: Path | None = None
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -78,6 +80,11 @@ class Settings:
     def thumbnails(self) -> Path:
         """The folder of small pictures: they can be made again at any time."""
         return self.data / "thumbnails"
+
+    @property
+    def languages(self) -> Path:
+        """The folder of the page's translations."""
+        return self.root / "language"
 
     @property
     def texts(self) -> Path:

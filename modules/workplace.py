@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from functools import partial
 
 from modules.async_worker import AsyncWorker
@@ -12,7 +14,10 @@ from modules.files import ModelFiles, ModelLibrary
 from modules.model_hashes import ModelHashes
 from modules.prompt_sources import prompt_sources
 from modules.settings import Settings
-from modules.store import DATABASE, Store
+from modules.store import DATABASE, Store, StoreError
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 3.0
 
 
 def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = load_pipeline) -> AsyncWorker:
@@ -29,3 +34,14 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
     sources = partial(prompt_sources, settings)
     in_use = hashes.compute_later
     return AsyncWorker(store, (engine,), models, settings.outputs, sources=sources, in_use=in_use, kind=kind)
+
+
+def start(worker: AsyncWorker) -> None:
+    """Let the queue begin, also when its file cannot be read yet (a full disk); it is tried until it can."""
+    while True:
+        try:
+            worker.start()
+            return worker.warm_up()
+        except StoreError as error:
+            log.error("%s", error)
+            time.sleep(RETRY_SECONDS)

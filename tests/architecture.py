@@ -55,7 +55,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
 
 # The switches that libraries want to be set this way, and the files that may.
 SWITCHES: Mapping[str, tuple[str, ...]] = {
-    "os.environ": ("webui.py", "modules/engine_process.py", "benchmarks/"),
+    "os.environ": ("modules/api/server.py", "modules/engine_process.py", "benchmarks/"),
     "torch.backends": ("ldm_patched/modules/devices.py", "benchmarks/"),
     "sys.path": ("benchmarks/",),  # they are started as files
 }

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 import webui
 from modules.api.front import OWNER_COOKIE
 from modules.api.routes import assets_address, head, router
-from modules.api.server import application
+from modules.api.server import application, give_gradio_a_folder
 from modules.async_worker import AsyncWorker
 from modules.choices import NO_MODEL
 from modules.files import ModelLibrary
@@ -227,7 +227,7 @@ def test_a_refiner_stays_as_long_as_it_goes_with_the_model(handlers: webui.Handl
 @pytest.fixture
 def client(handlers: webui.Handlers) -> Iterator[TestClient]:
     """The whole server, asked from this machine."""
-    webui.give_gradio_a_folder(handlers.settings.data / "gradio")
+    give_gradio_a_folder(handlers.settings.data / "gradio")
     assets = assets_address()
     page = webui.build_ui(handlers, assets)
     app = application(page, theme(), router(handlers.worker.picture), head(assets), "127.0.0.1", lambda app: app)

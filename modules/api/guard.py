@@ -42,6 +42,7 @@ PATHS = re.compile(
     r"/|/alive|/pinhole/[^/]+/[^/]+|/pictures/[^/]+|/style-picture|/downloads(?:/[a-z]+)?|/metadata"
     r"|/history(?:/[a-z]+|/zip/[0-9a-f]+)?|/thumbnails/[^/]+|/queue(?:/[a-z]+)?"
     r"|/parameters|/prompt-list|/tasks(?:/[0-9a-f-]+(?:/[a-z]+)?)?"
+    r"|/languages(?:/[A-Za-z0-9_-]+)?"
     r"|/config/?|/theme\.css|/robots\.txt|/(?:assets|static)/.+"
     r"|/gradio_api/(?:queue/(?:join|data)|run/[^/]+/?|heartbeat/[^/]+|cancel|reset/?|startup-events|app_id/?)"
 )

@@ -21,12 +21,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modules.api.bodies import TooLarge, body_of
 from modules.api.front import OWNER_COOKIE
 from modules.auth import Accounts
+from modules.localization import Languages
 from modules.sessions import SESSION_SECONDS, Attempts, Sessions
+from modules.settings import Settings
 
 SESSION_COOKIE = "pinhole_session"
 MAX_BYTES = 8192
 LOGIN, LOGOUT = "/login", "/logout"
 WRONG = "This name and password do not go together."
+TOO_MANY = "Too many wrong passwords. Please try again in {wait} s."
+LANGUAGE_COOKIE = "pinhole_language"
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -36,8 +40,13 @@ class Login:
     Whoever is signed in is known to all that follows as the owner of the same tasks, whatever browser they come with.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, sessions: Sessions, attempts: Attempts) -> None:
+    def __init__(
+        self, app: ASGIApp, accounts: Accounts, sessions: Sessions, attempts: Attempts, languages: Languages, first: str
+    ) -> None:
+        """``first``: the language for a browser that has chosen none; empty: as that browser is set."""
         self.app = app
+        self._languages = languages
+        self._first = first
         self._accounts = accounts
         self._sessions = sessions
         self._attempts = attempts
@@ -65,21 +74,20 @@ class Login:
 
     async def _login(self, request: Request, user: str | None) -> Response:
         if request.method in ("GET", "HEAD"):
-            return RedirectResponse("/", 303, NO_STORE) if user is not None else self._form()
+            return RedirectResponse("/", 303, NO_STORE) if user is not None else self._form(request)
         if request.method != "POST":
             return PlainTextResponse("There is nothing here.", 405)
         try:
             told = parse_qs((await body_of(request, MAX_BYTES)).decode("utf-8", "replace"), max_num_fields=8)
         except (TooLarge, ValueError):
-            return self._form(WRONG, status=413)
+            return self._form(request, WRONG, status=413)
         name, password = (told.get(field, [""])[0] for field in ("user", "password"))
         address = "" if request.client is None else request.client.host
         if wait := self._attempts.wait(address, name):
-            words = f"Too many wrong passwords. Please try again in {max(1, round(wait))} s."
-            return self._form(words, name, 429, {"retry-after": str(max(1, round(wait)))})
+            return self._form(request, TOO_MANY, name, 429, max(1, round(wait)))
         if not await run_in_threadpool(self._accounts.check, name, password):
             self._attempts.failed(address, name)
-            return self._form(WRONG, name, 401)
+            return self._form(request, WRONG, name, 401)
         self._attempts.succeeded(address, name)
         answer = RedirectResponse("/", 303, NO_STORE)
         answer.set_cookie(
@@ -100,12 +108,25 @@ class Login:
         return answer
 
     def _form(
-        self, words: str = "", name: str = "", status: int = 200, headers: Mapping[str, str] | None = None
+        self, request: Request, english: str = "", name: str = "", status: int = 200, wait: int | None = None
     ) -> Response:
+        """The form in the reader's language. ``wait``: seconds until the next try."""
+        language = self._languages.nearest(_wanted(request, self._first))
         here, nowhere = " autofocus", ""
         first, second = (nowhere, here) if name else (here, nowhere)
-        page = self._page.substitute(words=escape(words), name=escape(name[:200]), first=first, second=second)
-        return HTMLResponse(page, status, {**NO_STORE, **(headers or {})})
+        page = self._page.substitute(
+            language=escape(language.name),
+            direction="rtl" if language.right_to_left else "ltr",
+            title=escape(language.said("Pinhole: sign in")),
+            name_label=escape(language.said("Name")),
+            password_label=escape(language.said("Password")),
+            sign_in=escape(language.said("Sign in")),
+            words=escape(language.said(english, wait=wait)) if english else "",
+            name=escape(name[:200]),
+            first=first,
+            second=second,
+        )
+        return HTMLResponse(page, status, NO_STORE if wait is None else {**NO_STORE, "retry-after": str(wait)})
 
 
 @dataclass(frozen=True)
@@ -114,14 +135,17 @@ class Gate:
 
     accounts: Accounts
     sessions: Path
+    languages: Languages
+    language: str
 
     @classmethod
-    def at(cls, accounts: Path, sessions: Path, local: bool, tell: Callable[[str], object]) -> Gate:
+    def of(cls, settings: Settings, local: bool, tell: Callable[[str], object]) -> Gate:
         """By the files of accounts and of who is signed in.
 
         Where other machines are answered (not ``local``) and nobody may sign in yet, an account is made and told.
         Raises ``AuthError``.
         """
+        accounts = settings.accounts
         found = Accounts(accounts)
         if not found and not local:
             name, password = found.make_first()
@@ -129,7 +153,7 @@ class Gate:
                 f"Other machines are answered, so there is a login now.\n\n    Name      {name}\n    Password  "
                 f"{password}\n\nIt is not shown again. To get another one, delete {accounts} and start again.\n"
             )
-        return cls(found, sessions)
+        return cls(found, settings.sessions, Languages(settings.languages), settings.language)
 
     @property
     def closed(self) -> bool:
@@ -138,7 +162,16 @@ class Gate:
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """The server behind the login, if there is one."""
-        return Login(app, self.accounts, Sessions(self.sessions, self.accounts), Attempts()) if self.closed else app
+        if not self.closed:
+            return app
+        sessions = Sessions(self.sessions, self.accounts)
+        return Login(app, self.accounts, sessions, Attempts(), self.languages, self.language)
+
+
+def _wanted(request: Request, first: str) -> list[str]:
+    """Languages in the order in which a reader wants them: chosen in the page, by who serves it, in the browser."""
+    ranges = [each.split(";")[0].strip() for each in request.headers.get("accept-language", "")[:500].split(",")]
+    return [name for name in (request.cookies.get(LANGUAGE_COOKIE, ""), first, *ranges) if name]
 
 
 def owner_name(user: str) -> str:

@@ -89,7 +89,10 @@ class _Desk:
 
     def _state(self, owner: str, images: bool) -> JSONResponse:
         places = self.worker.places(owner) if owner else []
-        return JSONResponse({"tasks": [_shown(place, images) for place in places]}, headers=NO_STORE)
+        shown = [_shown(place, images) for place in places]
+        newest = self.worker.latest(owner, 1) if owner and not places else ()
+        told = {"tasks": shown, "newest": newest[0].task_id if newest else None}
+        return JSONResponse(told, headers=NO_STORE)
 
 
 def _shown(place: Place, images: bool) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio.to_thread
 import gradio as gr
@@ -44,6 +46,13 @@ def application(
         theme=look,
     )
     return Guard(login(Door(Front(app, head))), host_check(host))
+
+
+def give_gradio_a_folder(folder: Path) -> None:
+    """Gradio serves whatever lies in its folder for temporary files; ours is its own and stays empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 
 class Server(uvicorn.Server):

@@ -27,6 +27,14 @@ SWITCH = """
   </svg>
   <span>History</span>
 </button>
+<label id="language">
+  <svg viewBox="0 0 24 24" aria-hidden="true">
+    <path d="M3.8 12a8.2 8.2 0 1 0 16.4 0a8.2 8.2 0 1 0-16.4 0M4.4 9h15.2M4.4 15h15.2"
+      fill="none" stroke="currentColor" stroke-width="1.6"/>
+    <path d="M12 3.8c-5 5-5 11.4 0 16.4c5-5 5-11.4 0-16.4" fill="none" stroke="currentColor" stroke-width="1.6"/>
+  </svg>
+  <select id="language_select" aria-label="Language"></select>
+</label>
 <button id="theme_button" type="button" aria-label="Light or dark" title="Light or dark">
   <svg viewBox="0 0 24 24" aria-hidden="true">
     <circle cx="12" cy="12" r="8.2" fill="none" stroke="currentColor" stroke-width="1.8"/>

@@ -43,7 +43,7 @@ class PlotDesk:
             tasks = self.worker.submit_all(plot.cells, owner_of(request.cookies), plot=plot)
         except ValueError as error:
             return answer("refused", message=with_labels(str(error)))
-        return answer("queued", tasks=len(tasks))
+        return answer("queued", last=tasks[-1])
 
     def _read(self, args: Sequence[Any]) -> Plot:
         axes, ctrls = [str(each or "") for each in args[: 2 * len(AXES)]], args[2 * len(AXES) :]

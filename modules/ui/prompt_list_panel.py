@@ -55,7 +55,7 @@ class PromptListDesk:
             tasks = self.worker.submit_all(found.tasks, owner_of(request.cookies))
         except ValueError as error:
             return answer("refused", message=with_labels(str(error)))
-        return answer("queued", tasks=len(tasks))
+        return answer("queued", last=tasks[-1])
 
     def _read(self, args: Sequence[Any]) -> PromptList:
         found = read_list(parameters_from_ctrls(args))

@@ -29,6 +29,9 @@ def home(root: Path) -> Settings:
     settings.presets.mkdir(parents=True, exist_ok=True)
     for path in (ROOT / "presets").glob("*.json"):
         (settings.presets / path.name).write_bytes(path.read_bytes())
+    settings.languages.mkdir(exist_ok=True)
+    for path in (ROOT / "language").glob("*.json"):
+        (settings.languages / path.name).write_bytes(path.read_bytes())
     return settings
 
 

@@ -1,5 +1,7 @@
 // The models that a preset names and that are not here: what they are, how large, and how their download goes. The
 // server fetches nothing before one of these buttons is pressed. All text goes in as text, never as HTML.
+import { put } from "./language.js";
+
 const AT_WORK = new Set(["asking", "waiting", "running", "copying"]);
 const BUSY_MS = 1000;
 const IDLE_MS = 15000; // somebody else may have begun a download
@@ -237,17 +239,13 @@ class Row {
     this.drawn = file.folder + file.url;
     const folder = document.createElement("code");
     folder.textContent = file.folder;
-    this.place.replaceChildren("It belongs into ", folder, ".");
+    this.place.replaceChildren("It belongs into: ", folder);
     if (/^https?:/.test(file.url)) {
       const link = document.createElement("a");
       Object.assign(link, { href: file.url, target: "_blank", rel: "noopener noreferrer", textContent: file.url });
-      this.place.append(" It can be had at ", link);
+      this.place.append(" It can be had at: ", link);
     }
   }
-}
-
-function put(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 // In units of a thousand, as disks are sold.

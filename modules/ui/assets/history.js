@@ -1,12 +1,13 @@
 // The history over the whole window: pictures by day, found by words, marked, compared, deleted and brought back.
 // It asks our own routes and builds its elements itself: nothing that a prompt says is ever read as HTML.
+import { dateText } from "./language.js";
 import { useSettings } from "./metadata.js";
 import { timings } from "./timings.js";
 
 const UNDO_MS = 12_000;
 const SEARCH_MS = 180;
-const DAY = new Intl.DateTimeFormat("en", { weekday: "long", day: "numeric", month: "long", year: "numeric" });
-const CLOCK = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
+const DAY = { weekday: "long", day: "numeric", month: "long", year: "numeric" };
+const CLOCK = { hour: "2-digit", minute: "2-digit", hour12: false };
 
 let view = null;
 
@@ -329,7 +330,7 @@ class Looker {
     this.image.style.setProperty("--natural", `${picture.width * 3}px`);
     this.prompt.textContent = picture.prompt;
     const when = new Date(picture.created * 1000);
-    const facts = [["Made", `${dayOf(picture.created)}, ${CLOCK.format(when)}`], ["Model", picture.model],
+    const facts = [["Made", `${dayOf(picture.created)}, ${dateText(when, CLOCK)}`], ["Model", picture.model],
       ["Styles", picture.styles.join(", ")], ["Size", `${picture.width} × ${picture.height}`],
       ["Seed", picture.model ? picture.seed : ""], ["File", picture.name]];
     this.facts.replaceChildren(...facts.filter(([, said]) => said)
@@ -398,7 +399,7 @@ class Comparison {
 function dayOf(seconds) {
   const day = new Date(seconds * 1000);
   const ago = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(day).setHours(0, 0, 0, 0)) / 86_400_000);
-  return ago === 0 ? "Today" : ago === 1 ? "Yesterday" : DAY.format(day);
+  return ago === 0 ? "Today" : ago === 1 ? "Yesterday" : dateText(day, DAY);
 }
 
 function perRow(tiles) {

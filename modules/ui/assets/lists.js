@@ -60,7 +60,7 @@ function answered(value) {
   if (value?.state === "looked") open(value);
   else if (value?.state === "queued") {
     box.close();
-    joinIn();
+    joinIn(value.last);
   } else if (value?.state === "refused") {
     box.close();
     notify(value.message, "error");

@@ -2,6 +2,7 @@
 // own route, which answers with the text in its header; the text goes into the tab's box, where it is read like one that
 // was pasted there.
 import { isList, takeFile } from "./lists.js";
+import { englishOf } from "./language.js";
 
 const MAX_BYTES = 64 * 2 ** 20;
 const HEAD = { PNG: [0, "\x89PNG\r\n\x1a\n"], JPEG: [0, "\xff\xd8\xff"], WebP: [8, "WEBP"] };
@@ -84,7 +85,7 @@ async function opened() {
   if (!box()?.checkVisibility()) {
     const advanced = document.querySelector("#advanced_checkbox input");
     if (advanced && !advanced.checked) advanced.click();
-    [...document.querySelectorAll("#tabs [role=tab]")].find((tab) => tab.textContent.trim() === "Metadata")?.click();
+    [...document.querySelectorAll("#tabs [role=tab]")].find((tab) => englishOf(tab).trim() === "Metadata")?.click();
   }
   for (let tries = 0; tries < 100 && !box()?.checkVisibility(); tries += 1) await new Promise((go) => setTimeout(go, 30));
   document.querySelector("#metadata_tab")?.scrollIntoView({ block: innerWidth > 820 ? "nearest" : "start" });

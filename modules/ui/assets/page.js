@@ -1,4 +1,5 @@
 // What the page does by itself, without asking the server: keys, the Advanced column, theme.
+import "./language.js";
 import { announce, announceStop, current, mount, notify, onView, refused } from "./stage.js";
 import { check, onConnection, suspect } from "./connection.js";
 import { downloads } from "./downloads.js";

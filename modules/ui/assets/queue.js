@@ -1,7 +1,8 @@
 // What waits beside the run on the canvas: asking how it stands, changing it, editing a task, Generate forever.
 import { current, duration, isLive, notify } from "./stage.js";
 import { formNow } from "./session.js";
-import { put, TaskList } from "./tasks.js";
+import { put } from "./language.js";
+import { TaskList } from "./tasks.js";
 
 const OPEN_MS = 1000;
 const CLOSED_MS = 2500;
@@ -22,6 +23,7 @@ let asked = 0;
 let timer = null;
 let engaged = false; // this tab shows a run: it goes on to the next task when one ends
 let followed = { task: "", at: 0 };
+const awaited = new Set(); // tasks of this run that the canvas has not shown yet
 let editing = session.get("editing"); // { task, held, values }: what was in the form before
 let spare = null; // what was in the form before an edit that came to nothing
 let pending = ""; // the task that Edit was pressed for
@@ -71,8 +73,9 @@ export function takesOver() {
 export const isEditing = () => Boolean(editing);
 
 // Tasks were queued that are to be shown one after the other.
-export function joinIn() {
+export function joinIn(last) {
   engaged = true;
+  awaited.add(last);
   toggleQueue(true);
 }
 
@@ -161,13 +164,13 @@ async function take(question) {
   try { answer = await (await question()).json(); } catch { /* the server is away: the page says so elsewhere */ }
   if (answer?.error) say(answer.error, true);
   if (number !== asked) return Boolean(answer?.tasks);
-  if (answer?.tasks) show(answer.tasks);
+  if (answer?.tasks) show(answer.tasks, answer.newest);
   const pause = !tasks.length && !isLive() ? IDLE_MS : root.dataset.queue === "open" ? OPEN_MS : CLOSED_MS;
   timer = setTimeout(refresh, document.hidden ? Math.max(pause, CLOSED_MS) : pause);
   return Boolean(answer?.tasks);
 }
 
-function show(found) {
+function show(found, newest) {
   tasks = found;
   panel?.draw(tasks, editing?.task);
   const waiting = tasks.filter((task) => task.state === "waiting");
@@ -179,20 +182,25 @@ function show(found) {
     stopEditing();
     say("The task that was being edited does not wait any more.", true, ["Put back what was in the form", () => { say(""); press("queue_restore"); }]);
   }
-  goOn();
+  goOn(newest);
 }
 
-// The canvas goes on with the next task of this run; where there is none, Generate forever begins one.
-function goOn() {
+// The canvas goes on with the next task of this run; where there is none, Generate forever begins one. The last may have
+// ended before it was its turn here: it is shown all the same, by its picture, which is the newest.
+function goOn(newest) {
+  if (engaged) for (const task of tasks) if (!task.held) awaited.add(task.id);
+  awaited.delete(current().task);
   if (isLive()) return;
-  const next = tasks.find((task) => !task.held);
-  if (next && engaged) {
-    if (followed.task === next.id && performance.now() - followed.at < PATIENCE_MS) return;
-    followed = { task: next.id, at: performance.now() };
-    try { sessionStorage.setItem("pinhole.task", next.id); } catch { /* private window */ }
+  const next = tasks.find((task) => !task.held)?.id;
+  const missed = !next && engaged && awaited.has(newest);
+  if (engaged && (next || missed)) {
+    if (followed.task === (next ?? newest) && performance.now() - followed.at < PATIENCE_MS) return;
+    followed = { task: next ?? newest, at: performance.now() };
+    try { sessionStorage.setItem("pinhole.task", followed.task); } catch { /* private window */ }
     press("resume_button");
   } else if (!next) {
     engaged = false;
+    awaited.clear();
     if (forever && !editing) again();
   }
 }
@@ -212,6 +220,7 @@ function again() {
 function answered(value) {
   if (value?.state === "queued") {
     engaged = true;
+    awaited.add(value.task);
     if (value.edited && editing?.task === value.edited) press("queue_restore");
     say("");
   } else if (value?.state === "refused") {

@@ -1,4 +1,5 @@
 // The canvas: draws the state of one task that the server streams; all text goes in as text, never as HTML.
+import { put } from "./language.js";
 import { openLightbox } from "./lightbox.js";
 import { heard, startWatching, stopWatching } from "./connection.js";
 
@@ -163,12 +164,12 @@ class Stage {
     // A skip leads on to the next picture; a stop is the last word.
     if (root.dataset.asked === "skip" && performance.now() - this.askedAt > SKIP_SHOWN_MS) delete root.dataset.asked;
     const { asked } = root.dataset;
-    if (!(live && asked)) this.sentence.textContent = view.text || (live || view.message ? "" : HINT);
+    if (!(live && asked)) put(this.sentence, view.text || (live || view.message ? "" : HINT));
     this.root.classList.toggle("has-rest", ENDED.has(view.state)
       && view.pictures.filter((picture) => picture.index < view.count).length < view.count);
-    this.eta.textContent = live && view.eta !== null && !asked ? `about ${duration(view.eta)} left` : "";
+    put(this.eta, live && view.eta !== null && !asked ? `about ${duration(view.eta)} left` : "");
     const why = live && !asked ? view.why : "";
-    if (this.why.textContent !== why) this.why.textContent = why;
+    put(this.why, why);
     this.notify(view.message || view.note, view.message ? view.level : "info");
     document.title = live && percent > 0 ? `${percent} % · ${this.title}` : this.title;
   }
@@ -185,7 +186,7 @@ class Stage {
   }
 
   notify(text, level) {
-    if (this.notice.textContent !== text) this.notice.textContent = text;
+    put(this.notice, text);
     this.notice.dataset.level = level || "info";
     this.root.classList.toggle("has-notice", Boolean(text));
   }

@@ -1,11 +1,13 @@
 // The list of styles: sorted anew when it is left; while something is searched, what is not found steps back.
+import { englishOf } from "./language.js";
+
 const LEFT_MS = 200;
 
 export function markStyles() {
   const query = document.querySelector("#style_search :is(input, textarea)")?.value ?? "";
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   for (const label of document.querySelectorAll("#style_selections .wrap label")) {
-    const name = label.textContent.toLowerCase();
+    const name = `${englishOf(label)} ${label.textContent}`.toLowerCase();
     label.classList.toggle("is-aside", !words.every((word) => name.includes(word)));
   }
 }
@@ -25,7 +27,7 @@ let card = null;
 let pressing = null;
 
 function showCard(label) {
-  const name = label.textContent.trim();
+  const name = englishOf(label).trim();
   if (!card) {
     card = document.createElement("div");
     card.className = "style-card";

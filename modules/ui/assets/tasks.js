@@ -1,5 +1,6 @@
 // The rows of the queue's panel: running and waiting tasks, their buttons, and moving them by hand.
 // All text goes in as text, never as HTML.
+import { put } from "./language.js";
 import { duration } from "./stage.js";
 
 const MOST = 1000; // tasks in one order
@@ -175,7 +176,8 @@ class Row {
 
   name(deed, label, task) {
     const button = this.buttons[deed];
-    if (button.title === label) return;
+    if (button.dataset.said === label) return;
+    button.dataset.said = label;
     button.title = label;
     button.setAttribute("aria-label", `${label}: ${task.prompt.slice(0, 80)}`);
   }
@@ -222,10 +224,6 @@ class Row {
 // A button that does nothing just now keeps the focus that it may have.
 function able(button, can) {
   button.setAttribute("aria-disabled", String(!can));
-}
-
-export function put(place, text) {
-  if (place && place.textContent !== text) place.textContent = text;
 }
 
 function element(tag, className = "", text = "") {

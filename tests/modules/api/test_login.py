@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,17 @@ from starlette.websockets import WebSocketDisconnect
 
 from modules.api.front import OWNER_COOKIE, owner_of
 from modules.api.guard import Door, Guard
-from modules.api.login import SESSION_COOKIE, Gate, owner_name
+from modules.api.login import LANGUAGE_COOKIE, SESSION_COOKIE, Gate, owner_name
 from modules.sessions import FREE_TRIES
+from modules.settings import Settings, built_in_settings
+from tests.modules.conftest import ROOT
 
 BROWSER = {"accept": "text/html,*/*"}
+
+
+def home(folder: Path) -> Settings:
+    """Settings of an application whose files lie in this folder, sessions beside the accounts."""
+    return replace(built_in_settings(ROOT), root=folder, data=folder)
 
 
 class House:
@@ -22,7 +31,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.told: list[str] = []
-        self.gate = Gate.at(folder / "auth.json", folder / "sessions.json", False, self.told.append)
+        self.gate = Gate.of(home(folder), False, self.told.append)
         words = self.told[0].split()
         self.password = words[words.index("Password") + 1]
         app = FastAPI()
@@ -48,14 +57,14 @@ def house(tmp_path: Path) -> House:
 
 def test_a_page_for_this_machine_alone_has_no_login(tmp_path: Path) -> None:
     told: list[str] = []
-    gate = Gate.at(tmp_path / "auth.json", tmp_path / "sessions.json", True, told.append)
+    gate = Gate.of(home(tmp_path), True, told.append)
     app = FastAPI()
     assert not gate.closed and gate.around(app) is app and not told and not list(tmp_path.iterdir())
 
 
 def test_an_account_is_told_once(house: House, tmp_path: Path) -> None:
     told: list[str] = []
-    again = Gate.at(tmp_path / "auth.json", tmp_path / "sessions.json", False, told.append)
+    again = Gate.of(home(tmp_path), False, told.append)
     assert again.closed and not told and house.password not in (tmp_path / "auth.json").read_text()
 
 
@@ -145,3 +154,25 @@ def test_another_page_does_not_sign_anybody_in(house: House) -> None:
     for headers in ({"origin": "null"}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
         told = {"user": "pinhole", "password": house.password}
         assert house.client().post("/login", data=told, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("cookie", "accepted", "word"),
+    [("", "xx;q=0.9, yy-CH", "Wort"), ("yy", "en", "Wort"), ("nowhere", "en-GB, yy", "Password"), ("", "", "Password")],
+)
+def test_the_form_speaks_the_readers_language(
+    house: House, tmp_path: Path, cookie: str, accepted: str, word: str
+) -> None:
+    (tmp_path / "language").mkdir()
+    wait = "Too many wrong passwords. Please try again in {wait} s."
+    (tmp_path / "language" / "yy.json").write_text(
+        json.dumps({"Password": "Wort", wait: "{wait} <b>s</b>", "rtl": True})
+    )
+    client = house.client()
+    headers = {"accept-language": accepted, "cookie": f"{LANGUAGE_COOKIE}={cookie}" if cookie else ""}
+    form = client.get("/login", headers=headers).text
+    assert word in form and ('dir="rtl"' in form) == (word == "Wort")
+    if word == "Wort":
+        for _ in range(FREE_TRIES + 1):
+            answer = client.post("/login", data={"user": "pinhole", "password": "no"}, headers=headers)
+        assert answer.status_code == 429 and "&lt;b&gt;s" in answer.text, "a file of words is not HTML"
