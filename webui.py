@@ -17,15 +17,16 @@ from typing import Any
 
 import gradio as gr
 
-from modules.api import download_routes, history_routes, language_routes, queue_routes, task_routes
+from modules.api import download_routes, history_routes, language_routes, owner_routes, queue_routes, task_routes
 from modules.api.front import owner_of
 from modules.api.guard import is_loopback
 from modules.api.login import Gate
 from modules.api.routes import assets_address, head, router
-from modules.api.server import Server, application, give_gradio_a_folder
+from modules.api.server import Server, application, end_in_order, give_gradio_a_folder
 from modules.async_worker import AsyncWorker
 from modules.auth import AuthError
 from modules.choices import NO_MODEL
+from modules.connections import watch_connections
 from modules.downloads import Downloads
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.flags import address_of, addresses_elsewhere
@@ -35,16 +36,18 @@ from modules.model_cards import Catalogue
 from modules.model_fit import refiner_problem
 from modules.model_search import here_with
 from modules.own_presets import OwnPresets
+from modules.owner_settings import OwnerSettings
 from modules.parameters import (
     GenerationParameters,
     leaf,
     leaves,
     parameters_from_ctrls,
 )
+from modules.passing import passing
 from modules.plan import ModelFacts, mode_loras, picture_size
 from modules.presets import StartingPoint
 from modules.prompt_sources import prompt_sources
-from modules.settings import Settings
+from modules.settings import Settings, SettingsError
 from modules.store import DATABASE, Store, StoreError
 from modules.styles import read_styles
 from modules.ui import advanced_tab, canvas, final_prompt, header, models_tab, prompt_bar, settings_tab, styles_tab
@@ -68,6 +71,7 @@ ENGINE_WAITS_SECONDS = 4.0
 BEAT_SECONDS = 2.5  # a task is never silent for longer, so that the page can tell quiet from broken
 # What all events have in common: values are checked by the parameters' declaration, any number of people may use an
 # event at once, no other program is told of it, and Gradio draws no spinner over what it fills.
+SILENT = {"advanced.save_metadata_to_images": False}
 EVENT: dict[str, Any] = {
     "preprocess": False,
     "concurrency_limit": None,
@@ -113,11 +117,11 @@ class Handlers:
         return self.possible(parameters_from_ctrls(args))
 
     def possible(self, parameters: GenerationParameters) -> GenerationParameters:
-        """The same parameters; raises ``ValueError`` with a sentence if no picture can come of them."""
+        """The parameters, silent where files must be; raises ``ValueError``, with a sentence, if none can come."""
         facts = self.library.checkpoints.facts(parameters.base_model)
         check_base_model(parameters.base_model, facts)
         mode_loras(parameters, facts, prompt_sources(self.settings))
-        return parameters
+        return parameters if self.settings.metadata else parameters.with_values(SILENT)
 
     def resume(self, request: gr.Request, task_id: str) -> Iterator[Update]:
         """After a refresh: the task this tab was showing, or else the newest unfinished one of this browser."""
@@ -246,7 +250,7 @@ def build_ui(handlers: Handlers, assets: str, login: bool = False) -> gr.Blocks:
                 bar = prompt_bar.build(panel, assets)
             with gr.Column(elem_id="right", scale=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Settings"):
-                    tab = settings_tab.build(panel, handlers.presets, start.preset, EVENT)
+                    tab = settings_tab.build(panel, handlers.presets, start.preset, EVENT, handlers.settings.metadata)
                 with gr.Tab("Styles"):
                     styles_tab.build(panel, handlers.settings.styles, EVENT)
                 with gr.Tab("Models") as models:
@@ -331,7 +335,7 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     notes = (*settings.notes, *worker.notes, *languages.notes(settings.language))
     settings = replace(settings, notes=notes)
     looked_at, library = threading.Event(), ModelLibrary(settings.models)
-    downloads, history = Downloads(settings, library), Store(settings.data / DATABASE)
+    downloads, history = Downloads(settings, library), Store(settings.kept / DATABASE)
     keeper = Keeper(History(history), settings.outputs)
     handlers = Handlers(settings, library, worker, looked_at.set)
     everybodys = is_loopback(settings.host) and not gate.closed
@@ -340,10 +344,11 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     routes.include_router(history_routes.router(History(history), settings.thumbnails, everybodys, keeper.look))
     routes.include_router(queue_routes.router(worker))
     routes.include_router(task_routes.router(worker, lambda: handlers.presets.start().parameters, handlers.possible))
+    routes.include_router(owner_routes.router(OwnerSettings(settings), downloads.reach.log, settings.offline))
     routes.include_router(language_routes.router(languages, settings.language))
     assets = assets_address()
     page = build_ui(handlers, assets, gate.closed)
-    app = application(page, theme(), routes, head(assets), settings.host, gate.around)
+    app = application(page, theme(), routes, head(assets, settings.theme, settings.keep), settings.host, gate.around)
 
     def start_engine() -> None:
         looked_at.wait(ENGINE_WAITS_SECONDS)
@@ -354,8 +359,10 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
         tell_ready(door, settings.in_browser)
         threading.Thread(target=start_engine, name="start-engine", daemon=True).start()
 
+    end_in_order()
     try:
         with suppress(KeyboardInterrupt):
+            watch_connections(downloads.reach.log, settings.offline)
             Server(app, ready).run(sockets=[door])
         sys.stdout.write("\nPinhole is ending. What is not finished goes on at the next start.\n")
     finally:
@@ -379,8 +386,9 @@ def tell_ready(door: socket.socket, in_browser: bool) -> None:
 def main(settings: Settings, door: socket.socket) -> int:
     """Serve the page until interrupted; returns the exit code."""
     try:
-        serve(settings, door)
-    except (StoreError, AuthError) as error:
+        with passing(settings) as used:
+            serve(used, door)
+    except (SettingsError, StoreError, AuthError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

@@ -29,7 +29,7 @@ def main(argv: Sequence[str], root: Path | None = None, reach: Reach | None = No
     arguments = parser().parse_args(argv)
     try:
         home = root or Path(__file__).resolve().parent.parent
-        settings = load_settings(home, {"hf_mirror": arguments.hf_mirror}, os.environ)
+        settings = load_settings(home, {"hf_mirror": arguments.hf_mirror, "offline": arguments.offline}, os.environ)
         downloads = Downloads(settings, ModelLibrary(settings.models), reach)
         return _run(downloads, arguments.preset, arguments.sizes)
     except ValueError as error:
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("preset", metavar="PRESET", help="a file in the presets folder, without .json")
     made.add_argument("--sizes", action="store_true", help="only ask how large they are")
     made.add_argument("--hf-mirror", dest="hf_mirror", metavar="URL", help="fetch from there, not from huggingface.co")
+    made.add_argument("--offline", action="store_true", default=None, help="ask no server: say what is missing")
     return made
 
 

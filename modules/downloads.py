@@ -16,6 +16,7 @@ from threading import Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+from modules.connections import OFFLINE
 from modules.disk import free_bytes, in_words
 from modules.fetching import Fetch, Offer, Pace, check_model, look_up
 from modules.files import ModelLibrary
@@ -72,13 +73,20 @@ class Downloads:
     def __init__(self, settings: Settings, library: ModelLibrary, reach: Reach | None = None) -> None:
         self.settings = settings
         self.library = library
-        self.reach = reach or Reach(mirror=settings.hf_mirror, private=settings.private_addresses)
+        self.reach = reach or Reach(
+            mirror=settings.hf_mirror, private=settings.private_addresses, offline=settings.offline
+        )
         self.pace = Pace()
         self._lock = Lock()
         self._turn = Lock()  # one file after the other: the first is there sooner, and no server is crowded
         self._jobs: dict[str, Job] = {}
         self._threads: list[Thread] = []
         self._elsewhere: tuple[float, dict[str, Path]] = (-LOOK_AGAIN_SECONDS, {})
+
+    @property
+    def _off(self) -> str:
+        """Why nothing can be fetched, if so."""
+        return OFFLINE if self.reach.offline else "" if self.settings.preset_downloads else OFF
 
     def state(self, preset: str) -> dict[str, Any]:
         """What a page shows: the files of the preset, and those that are being fetched besides, as plain JSON."""
@@ -88,7 +96,7 @@ class Downloads:
         files = [self._seen(file) for file in wanted.files] + [{**self._seen(file), "other": True} for file in others]
         return {
             "preset": wanted.preset,
-            "off": "" if self.settings.preset_downloads else OFF,
+            "off": self._off,
             "files": files,
             "complaints": list(wanted.complaints),
             "free": min((free_bytes(self._folder(file)) for file in wanted.files), default=None),
@@ -143,8 +151,8 @@ class Downloads:
             thread.join()
 
     def _begin(self, preset: str, fits: Callable[[Job], bool], state: str, work: Callable[[Job], None]) -> None:
-        if not self.settings.preset_downloads and state != "copying":
-            raise FetchError(OFF)
+        if self._off and state != "copying":
+            raise FetchError(self._off)
         wanted = wanted_files(preset, self.settings, self.library)
         begun: list[Job] = []
         with self._lock:

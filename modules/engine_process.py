@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ldm_patched.modules.memory import ran_out
 from modules.conditions import Computing
+from modules.connections import Connections, watch_connections
 from modules.engine_messages import (
     Ended,
     EngineConfig,
@@ -98,6 +99,7 @@ def main(connection: Connection, config: EngineConfig, factory: Factory = load_p
     """The life of an engine process: until it is told to exit, or the application is gone."""
     # Before torch is loaded: threads that spin while they wait make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    watch_connections(Connections(), offline=True)  # an engine has nobody to speak with
     if hasattr(os, "nice"):  # Windows has it otherwise
         os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal is for the application, which then tells us

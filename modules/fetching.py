@@ -66,7 +66,7 @@ def look_up(url: str, wanted: Offer, reach: Reach, stop: Stop) -> Offer:
     The first byte is asked for, and not read: storage servers that sign addresses answer no HEAD.
     """
     try:
-        with ask(url, {"Range": "bytes=0-0"}, reach, stop) as answer:
+        with ask(url, {"Range": "bytes=0-0"}, reach, stop, f"size of {_file_name(url)}") as answer:
             if answer.status not in (200, 206):
                 raise _refusal(answer)
             return _agreed(wanted, _offered(answer))
@@ -172,7 +172,7 @@ class Fetch:
             if known.mark:
                 headers["If-Range"] = known.mark
         tell(begin, "Connecting …")
-        with ask(self.url, headers, self.reach, stop) as answer:
+        with ask(self.url, headers, self.reach, stop, f"download of {self.target.name}") as answer:
             if answer.status not in (200, 206, 416):
                 raise _refusal(answer)
             with _disk_errors(self.target):
@@ -252,6 +252,11 @@ def _write(file: FileIO, block: bytes) -> None:
     rest = memoryview(block)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def _file_name(url: str) -> str:
+    """The last part of an address, without what follows a question mark."""
+    return url.partition("?")[0].rpartition("/")[2][:200]
 
 
 def _as_sentence(error: Interrupted) -> str:

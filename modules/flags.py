@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--language", metavar="NAME", help="the page's language, a file in the folder language: zh, de, …"
     )
+    made.add_argument("--theme", choices=("light", "dark"), help="the page's colours, until somebody chooses there")
     made.add_argument("--output-path", dest="outputs", type=Path, metavar="FOLDER", help="where pictures are saved")
     browser = made.add_mutually_exclusive_group()
     browser.add_argument(
@@ -53,7 +54,23 @@ def parser() -> argparse.ArgumentParser:
         help="what a preset names and is not there cannot be fetched from the page",
     )  # fmt: skip
     made.add_argument("--hf-mirror", dest="hf_mirror", metavar="URL", help="fetch from there, not from huggingface.co")
+    made.add_argument(
+        "--disable-metadata", dest="metadata", action="store_false", default=None,
+        help="no picture file tells how it was made",
+    )  # fmt: skip
+    made.add_argument(
+        "--disable-image-log", dest="keep", action="store_false", default=None,
+        help="nothing is kept: pictures, queue and history are removed when Pinhole ends",
+    )  # fmt: skip
+    made.add_argument(
+        "--temp-path", dest="temp", type=Path, metavar="FOLDER", help="where they are until then (the system's folder)"
+    )
+    made.add_argument(
+        "--offline", action="store_true", default=None, help="open no connection beyond this machine, whoever asks"
+    )
     add_memory_flags(made)
+    for flag, (values, why) in _WITHOUT_EFFECT.items():
+        made.add_argument(flag, action=_Accepted, nargs=values, const=why, help=argparse.SUPPRESS)
     return made
 
 
@@ -131,6 +148,36 @@ _FORMATS = (
 )
 
 
+# Flags of older programs that people have in their start files: how many values follow, and why nothing comes of them.
+_WITHOUT_EFFECT: Mapping[str, tuple[int | str, str]] = {
+    "--disable-analytics": (0, "nothing is ever sent"),
+    "--disable-server-log": (0, "there is none"),
+    "--disable-server-info": (0, "none is given"),
+    "--debug-mode": (0, "there is none"),
+    "--multi-user": (0, "everybody has a queue and a history of their own"),
+    "--attention-split": (0, "PyTorch's attention is used, which needs as little memory"),
+    "--attention-quad": (0, "PyTorch's attention is used, which needs as little memory"),
+    "--attention-pytorch": (0, "PyTorch's attention is used anyway"),
+    "--disable-xformers": (0, "PyTorch's attention is used anyway"),
+    "--disable-attention-upcast": (0, "PyTorch's attention needs no other numbers"),
+    "--disable-ipex-hijack": (0, "there is no such thing"),
+    "--async-cuda-allocation": (0, "PyTorch decides"),
+    "--disable-async-cuda-allocation": (0, "PyTorch decides"),
+    "--always-download-new-model": (0, "nothing is fetched unasked"),
+    "--rebuild-hash-cache": ("?", "hashes are made anew when a file has changed"),
+    "--preview-option": (1, "previews are always there"),
+    "--web-upload-size": (1, "pictures have limits of their own"),
+    "--disable-header-check": ("?", "the header check stays"),
+}
+
+
+class _Accepted(argparse.Action):
+    """A flag of other programs that need not be there: it is said so, and the start goes on."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        sys.stderr.write(f"{self.option_strings[0]} has no effect: {self.const}.\n")
+
+
 class _Declined(argparse.Action):
     """A flag of other programs that would be answered with less than it promises."""
 
@@ -152,7 +199,10 @@ def _threads(text: str) -> int:
     return max(0, number)
 
 
-PAGE_SETTINGS = ("host", "port", "preset", "language", "outputs", "in_browser", "preset_downloads", "hf_mirror")
+PAGE_SETTINGS = (
+    "host", "port", "preset", "language", "theme", "outputs", "in_browser", "preset_downloads", "hf_mirror", "offline",
+    "metadata", "keep", "temp",
+)  # fmt: skip
 """The flags that are fields of `Settings` by themselves."""
 
 

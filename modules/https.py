@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from functools import cache
 from threading import Event, Lock
@@ -20,6 +20,8 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
+
+from modules.connections import OFFLINE, Connections, Request
 
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 4000  # signed addresses of storage servers have about 1500
@@ -50,12 +52,35 @@ class Stopped(Exception):
 class Reach:
     """What may be reached, and how. ``mirror`` stands for the Hub's address; ``stall`` is in seconds without a byte.
 
-    ``private``: addresses of this machine and its network as well, this machine also without TLS.
+    ``private``: addresses of this machine and its network as well, this machine also without TLS. ``offline``: nothing
+    at all. ``log`` is where every request is noted before it is made.
     """
 
     mirror: str = ""
     private: bool = False
     stall: float = 30.0
+    offline: bool = False
+    log: Connections = field(default_factory=Connections, compare=False)
+
+
+class Body:
+    """What a server sends, counted as it is read."""
+
+    def __init__(self, source: http.client.HTTPResponse, noted: Request) -> None:
+        self._source = source
+        self._noted = noted
+
+    def read1(self, most: int) -> bytes:
+        """Some bytes, at most so many; none at the end."""
+        return self._counted(self._source.read1(most))
+
+    def read(self) -> bytes:
+        """All that is left."""
+        return self._counted(self._source.read())
+
+    def _counted(self, data: bytes) -> bytes:
+        self._noted.received += len(data)
+        return data
 
 
 class Stop:
@@ -106,7 +131,7 @@ class Answer:
     status: int
     headers: Message
     linked: Mapping[str, str]
-    body: http.client.HTTPResponse
+    body: Body
 
 
 def checked_url(url: str, reach: Reach) -> SplitResult:
@@ -134,25 +159,33 @@ def mirrored(url: str, mirror: str) -> str:
 
 
 @contextmanager
-def ask(url: str, headers: Mapping[str, str], reach: Reach, stop: Stop) -> Iterator[Answer]:
+def ask(url: str, headers: Mapping[str, str], reach: Reach, stop: Stop, purpose: str) -> Iterator[Answer]:
     """GET ``url``, through at most ``MAX_REDIRECTS`` redirects, each checked as the address itself.
+
+    ``purpose`` is what for, in words for the list of requests.
 
     Raises ``FetchError``, ``Interrupted`` and ``Stopped``, also from inside the block when the connection breaks there:
     an ``OSError`` in the block is taken for the connection's.
     """
+    if reach.offline:
+        raise FetchError(OFFLINE)
     url = mirrored(url, reach.mirror)
     linked: dict[str, str] = {}
     for _ in range(MAX_REDIRECTS + 1):
         parts = checked_url(url, reach)
         stop.check()
-        with _connected(parts, reach, stop) as connection, _broken_is_interrupted(parts, reach, stop):
+        with (
+            reach.log.request(parts.hostname or "", purpose) as noted,
+            _connected(parts, reach, stop) as connection,
+            _broken_is_interrupted(parts, reach, stop),
+        ):
             connection.request("GET", _target(parts), headers={**_HEADERS, **headers})
             with connection.getresponse() as body:
                 named = ((name.lower(), value) for name, value in body.headers.items())
                 linked |= {name: value for name, value in named if name.startswith("x-linked-")}
                 location = body.headers.get("location")
                 if body.status not in REDIRECTS or location is None:
-                    yield Answer(parts.hostname or "", body.status, body.headers, linked, body)
+                    yield Answer(parts.hostname or "", body.status, body.headers, linked, Body(body, noted))
                     return
         try:
             url = urljoin(url, location)

@@ -29,10 +29,14 @@ class Settings:
     words, ``own_styles`` and ``own_presets`` the user's files (None: in ``data``). ``defaults`` are the field's
     ``default_*`` keys, applied under every preset. ``memory`` says where models lie and in which numbers they compute.
     ``preset_downloads`` is whether what a preset names may be fetched when asked for, ``hf_mirror`` the address that
-    stands for the Hub's, ``private_addresses`` whether it may come from this machine and its network.
+    stands for the Hub's, ``private_addresses`` whether it may come from this machine and its network; ``offline``: no
+    connection beyond this machine is opened. ``config`` is the configuration file, there or not; ``sources`` says in
+    words where the value of a field comes from, if it is not the built-in one.
     ``created_by`` is the name that pictures carry, empty for none.
     ``language`` is what the page speaks to a browser that has chosen nothing (empty: what that browser is set to).
-    ``notes`` are sentences to show at start.
+    ``theme`` is its colours likewise: light or dark. ``metadata`` is whether pictures may tell how they were made;
+    ``keep`` whether anything stays when the application ends, ``temp`` where it is until then (None: the system's
+    folder), ``passing`` that folder while it is used. ``notes`` are sentences to show at start.
     """
 
     root: Path
@@ -46,6 +50,11 @@ class Settings:
     in_browser: bool = True
     preset: str = ""
     language: str = ""
+    theme: str = ""
+    metadata: bool = True
+    keep: bool = True
+    temp: Path | None = None
+    passing: Path | None = None
     own_styles: Path | None = None
     own_presets: Path | None = None
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -54,6 +63,9 @@ class Settings:
     hf_mirror: str = ""
     private_addresses: bool = False
     created_by: str = ""
+    offline: bool = False
+    config: Path | None = field(default=None, compare=False)
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -77,9 +89,14 @@ class Settings:
         return self.data / "sessions.json"
 
     @property
+    def kept(self) -> Path:
+        """The folder of the queue and the history: ``data``, unless nothing is kept."""
+        return self.passing or self.data
+
+    @property
     def thumbnails(self) -> Path:
         """The folder of small pictures: they can be made again at any time."""
-        return self.data / "thumbnails"
+        return self.kept / "thumbnails"
 
     @property
     def languages(self) -> Path:
@@ -89,7 +106,7 @@ class Settings:
     @property
     def texts(self) -> Path:
         """The folder of encoded texts: they can be made again at any time."""
-        return self.data / "texts"
+        return self.kept / "texts"
 
     @property
     def hashes(self) -> Path:
@@ -112,6 +129,7 @@ FOLDER_KEYS: Mapping[str, str] = MappingProxyType(
         "path_wildcards": "wildcards",
         "path_styles": "own_styles",
         "path_data": "data",
+        "temp_path": "temp",
     }
 )
 
@@ -122,10 +140,29 @@ SWITCH_KEYS: Mapping[str, tuple[str, bool]] = MappingProxyType(
     {
         "disable_preset_download": ("preset_downloads", False),
         "download_from_private_addresses": ("private_addresses", True),
+        "offline": ("offline", True),
+        "disable_metadata": ("metadata", False),
+        "disable_image_log": ("keep", False),
     }
 )
-CREATED_BY = "metadata_created_by"
-MAX_NAME = 200
+# key in config.txt and in the environment -> field, and what it may be
+TEXT_KEYS: Mapping[str, tuple[str, re.Pattern[str], str]] = MappingProxyType(
+    {
+        "metadata_created_by": ("created_by", re.compile(r".{0,200}"), "a name of up to 200 printable characters"),
+        "language": ("language", re.compile(r"[A-Za-z0-9_-]{0,40}"), "the name of a language"),
+        "theme": ("theme", re.compile("(?:light|dark)?"), "light or dark"),
+    }
+)
+FLAG = "command line"
+_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        **FOLDER_KEYS,
+        **{key: name for key, (name, _) in SWITCH_KEYS.items()},
+        **HUB_KEYS,
+        **{name: name for name in HUB_KEYS.values()},
+        **{key: name for key, (name, _, _) in TEXT_KEYS.items()},
+    }
+)
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -147,8 +184,8 @@ def load_settings(root: Path, flags: Mapping[str, object], environ: Mapping[str,
     ``flags`` maps names of fields of ``Settings`` to values; None means that the flag was not given. The configuration
     file is ``config.txt`` in ``root``, or what the environment's ``config_path`` says. Raises ``SettingsError``.
     """
-    settings = built_in_settings(root.resolve())
     config = Path(environ.get("config_path", root / "config.txt"))
+    settings = replace(built_in_settings(root.resolve()), config=config)
     if config.exists():
         settings = _from_file(settings, config)
     settings = _from_environment(settings, environ)
@@ -157,6 +194,7 @@ def load_settings(root: Path, flags: Mapping[str, object], environ: Mapping[str,
         if name in FOLDER_KEYS.values():
             settings = _with_folder(settings, name, value, Path.cwd(), f"the flag for {name}")
     plain = {name: value for name, value in given.items() if name not in FOLDER_KEYS.values()}
+    settings = _from(settings, {name: FLAG for name, value in given.items() if value != AUTOMATIC})
     return _checked(replace(settings, **plain))  # type: ignore[arg-type]  # checked in the next breath
 
 
@@ -170,10 +208,8 @@ def _from_file(settings: Settings, path: Path) -> Settings:
     defaults: dict[str, Any] = {}
     notes: list[str] = []
     for key, value in values.items():
-        if key in FOLDER_KEYS:
-            settings = _with_folder(settings, FOLDER_KEYS[key], value, settings.root, f"{path}: {key}")
-        elif key in SWITCH_KEYS or key in HUB_KEYS or key in HUB_KEYS.values() or key == CREATED_BY:
-            settings = _with_plain(settings, key, value, f"{path}: {key}")
+        if field_of(key):
+            settings = _with(settings, key, value, f"{path}: {key}", path.name)
         elif key.startswith("default_"):
             defaults[key] = value
         else:
@@ -182,15 +218,15 @@ def _from_file(settings: Settings, path: Path) -> Settings:
 
 
 def _from_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    for key, name in FOLDER_KEYS.items():
+    for key in (*FOLDER_KEYS, *SWITCH_KEYS, "metadata_created_by"):
         if environ.get(key):
-            settings = _with_folder(settings, name, environ[key], settings.root, f"environment variable {key}")
-    for key in (*SWITCH_KEYS, CREATED_BY):
-        if environ.get(key):
-            settings = _with_plain(settings, key, environ[key], f"environment variable {key}")
+            source = f"environment variable {key}"
+            settings = _with(settings, key, environ[key], source, source)
     for key in HUB_KEYS:
+        source = f"environment variable {key}"
         try:
-            settings = _with_plain(settings, key, environ.get(key) or settings.hf_mirror, f"environment variable {key}")
+            if environ.get(key):
+                settings = _with(settings, key, environ[key], source, source)
         except SettingsError as error:  # it is there for other programs as well: no reason not to start
             settings = replace(settings, notes=(*settings.notes, f"{error}; it was ignored."))
     found = {key: value for key, value in environ.items() if key.startswith("default_")}
@@ -199,12 +235,36 @@ def _from_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
     return settings
 
 
+def field_of(key: str) -> str:
+    """The field that a key of the configuration file decides; empty for one that is not a setting."""
+    return _FIELDS.get(key, "")
+
+
+def checked_setting(settings: Settings, key: str, value: object) -> Settings:
+    """``settings`` with a key of the configuration file set as that file would; raises ``SettingsError``."""
+    return _with(settings, key, value, key, "")
+
+
+def _with(settings: Settings, key: str, value: object, place: str, source: str) -> Settings:
+    """``settings`` with a key set; ``place`` is for complaints, ``source`` for whoever asks where the value is from."""
+    if key in FOLDER_KEYS:
+        settings = _with_folder(settings, FOLDER_KEYS[key], value, settings.root, place)
+    else:
+        settings = _with_plain(settings, key, value, place)
+    return _from(settings, {field_of(key): source})
+
+
+def _from(settings: Settings, sources: Mapping[str, str]) -> Settings:
+    return replace(settings, sources=MappingProxyType({**settings.sources, **sources}))
+
+
 def _with_plain(settings: Settings, key: str, value: object, source: str) -> Settings:
-    """``settings`` with a switch, the mirror's address or the pictures' name set."""
-    if key == CREATED_BY:
-        if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_NAME:
-            raise SettingsError(f"{source}: {value!r} is not a name of up to {MAX_NAME} printable characters")
-        return replace(settings, created_by=value.strip())
+    """``settings`` with a switch, the mirror's address or a text set."""
+    if key in TEXT_KEYS:
+        name, shape, what = TEXT_KEYS[key]
+        if not isinstance(value, str) or not value.isprintable() or not shape.fullmatch(value):
+            raise SettingsError(f"{source}: {value!r} is not {what}")
+        return replace(settings, **{name: value.strip()})  # type: ignore[arg-type]  # a text's field
     if key not in SWITCH_KEYS:
         return replace(settings, hf_mirror=checked_mirror(value, source))
     name, when_true = SWITCH_KEYS[key]
@@ -245,4 +305,6 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"port: {settings.port!r} is outside 0 to 65535")
     if not isinstance(settings.host, str) or not settings.host:
         raise SettingsError(f"host: {settings.host!r} is not an address")
+    if settings.theme not in ("", "light", "dark"):
+        raise SettingsError(f"theme: {settings.theme!r} is neither light nor dark")
     return replace(settings, hf_mirror=checked_mirror(settings.hf_mirror, "hf_mirror"))

@@ -25,7 +25,7 @@ def create_worker(settings: Settings, *, kind: str = "app", factory: Factory = l
 
     ``kind`` is ``app`` for the application and ``command`` for a command that waits for its own task only.
     """
-    store = Store(settings.data / DATABASE)
+    store = Store(settings.kept / DATABASE)
     by = settings.created_by
     config = EngineConfig(settings.models, settings.texts, settings.memory, settings.hashes, by)
     engine = LocalEngine(config, factory)

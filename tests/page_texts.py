@@ -45,9 +45,9 @@ NO_TEXTS = frozenset(
         "{} and {}", "a1 and a2", "b1 and b2", "{}_a and {}_b", "hada_w{}_a and hada_w{}_b", "lora_up and lora_down",
         "{} {} wide",
         "lora_mid, lora_up (transposed) and lora_down", "CMP 30HX", "{} GB", "{}: {} is not a folder",
-        "DPM fast", "DPM adaptive", "Pinhole", "Hyper-SD", "FreeU", "CLIP", "VAE", "LoRA", "WebP", "Ctrl", "SDXL",
-        "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Escape", "Enter", "Files", "noopener noreferrer",
-        "input, textarea", "(pointer: coarse)", "{} Replace it?",
+        "DPM fast", "DPM adaptive", "Pinhole", "Notification", "Hyper-SD", "FreeU", "CLIP", "VAE", "LoRA", "WebP",
+        "Ctrl", "SDXL", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Escape", "Enter", "Files",
+        "noopener noreferrer", "input, textarea", "(pointer: coarse)", "{} Replace it?",
         "Other machines are answered, so there is a login now.\n\n    Name      {}\n    Password  {}\n\n"
         "It is not shown again. "
         "To get another one, delete {} and start again.",

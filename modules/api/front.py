@@ -11,6 +11,8 @@ from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modules.api.guard import content_policy
+
 OWNER_COOKIE = "pinhole_owner"
 OWNER = re.compile(r"[A-Za-z0-9_-]{16,64}")
 OWNER_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
@@ -18,6 +20,7 @@ OWNER_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
 # Gradio's document advertises Gradio: link previews at an outside host, and an app manifest under its name.
 _FOREIGN = re.compile(r'\s*<meta\s+(?:property|name)="(?:og|twitter):[^"]*"[^>]*>|\s*<link rel="manifest"[^>]*>')
 _FIRST_SCRIPT = '<script type="module"'
+_SCRIPT_IN_TEXT = re.compile(r"<script(?![^>]*\bsrc=)")
 
 
 def owner_of(cookies: Mapping[str, str]) -> str:
@@ -26,9 +29,13 @@ def owner_of(cookies: Mapping[str, str]) -> str:
     return value if OWNER.fullmatch(value) else ""
 
 
-def framed(document: str, head: str) -> str:
-    """Gradio's document with ``head`` before its scripts, so that the page has its colours from the first moment."""
-    document = _FOREIGN.sub("", document)
+def framed(document: str, head: str, nonce: str) -> str:
+    """Gradio's document with ``head`` before its scripts, so that the page has its colours from the first moment.
+
+    Its scripts carry the ``nonce`` by which the browser knows them from one that somebody else has smuggled in.
+    """
+    document = _SCRIPT_IN_TEXT.sub(f'<script nonce="{nonce}"', _FOREIGN.sub("", document))
+    head = head.replace("<script ", f'<script nonce="{nonce}" ')
     before, script, after = document.partition(_FIRST_SCRIPT)
     return f"{before}{head}\n{script}{after}" if script else document.replace("</head>", f"{head}</head>", 1)
 
@@ -48,8 +55,10 @@ class Front:
         if status != 200:
             await Response(body, status, media_type=headers.get("content-type"))(scope, receive, send)
             return
-        response = Response(framed(body.decode("utf-8"), self.head), media_type="text/html")
+        nonce = secrets.token_urlsafe(18)
+        response = Response(framed(body.decode("utf-8"), self.head, nonce), media_type="text/html")
         response.headers["cache-control"] = "no-store"
+        response.headers["content-security-policy"] = content_policy(nonce)
         if not owner_of(cookie_parser(Headers(scope=scope).get("cookie", ""))):
             response.set_cookie(
                 OWNER_COOKIE, secrets.token_urlsafe(24), max_age=OWNER_SECONDS, httponly=True, samesite="lax"

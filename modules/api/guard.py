@@ -11,24 +11,28 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "style-src 'self' 'unsafe-inline'",
-        # Gradio's page has inline scripts and compiles its templates in the browser.
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-        "connect-src 'self'",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
+
+def content_policy(nonce: str = "") -> str:
+    """What a document may load and run: nothing of elsewhere, no script in its text but those that carry ``nonce``."""
+    # Gradio compiles its templates in the browser, and writes style sheets into the page.
+    carried = f" 'nonce-{nonce}'" if nonce else ""
+    return "; ".join(
+        (
+            "default-src 'self'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "style-src 'self' 'unsafe-inline'",
+            f"script-src 'self'{carried} 'unsafe-eval'",
+            "connect-src 'self'",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
     )
-)
+
 
 SECURITY_HEADERS = {
-    "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     # Other sites are told nothing. With "no-referrer" a browser would call the origin of our own forms "null".
     "referrer-policy": "same-origin",
@@ -40,7 +44,7 @@ SECURITY_HEADERS = {
 # nothing they could do is reachable.
 PATHS = re.compile(
     r"/|/alive|/pinhole/[^/]+/[^/]+|/pictures/[^/]+|/style-picture|/downloads(?:/[a-z]+)?|/metadata"
-    r"|/history(?:/[a-z]+|/zip/[0-9a-f]+)?|/thumbnails/[^/]+|/queue(?:/[a-z]+)?"
+    r"|/history(?:/[a-z]+|/zip/[0-9a-f]+)?|/thumbnails/[^/]+|/queue(?:/[a-z]+)?|/owner/[a-z]+"
     r"|/parameters|/prompt-list|/tasks(?:/[0-9a-f-]+(?:/[a-z]+)?)?"
     r"|/languages(?:/[A-Za-z0-9_-]+)?"
     r"|/config/?|/theme\.css|/robots\.txt|/(?:assets|static)/.+"
@@ -132,6 +136,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                headers.setdefault("content-security-policy", content_policy())
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

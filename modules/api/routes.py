@@ -21,7 +21,9 @@ from modules.styles import Shelf
 ASSETS = Path(__file__).parents[1] / "ui" / "assets"
 FOR_EVER = "private, max-age=31536000, immutable"
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
-_ASSET_NAME = re.compile(r"[a-z]+\.(?:js|css|svg)")
+_ASSET_NAME = re.compile(r"[a-z]+\.(?:js|css|svg|png|webmanifest)")
+_YES_NO = ("no", "yes")
+_TYPES = {".webmanifest": "application/manifest+json"}
 
 
 def assets_address() -> str:
@@ -32,9 +34,13 @@ def assets_address() -> str:
     return f"/pinhole/{digest.hexdigest()[:16]}"
 
 
-def head(address: str) -> str:
-    """What stands in the document's head."""
+def head(address: str, theme: str = "", kept: bool = True) -> str:
+    """What stands in the document's head. ``kept``: whether browsers may remember the form longer than their tab."""
     return (
+        f'<meta name="pinhole" data-theme="{theme}" data-kept="{_YES_NO[kept]}">\n'
+        f'<link rel="manifest" href="{address}/manifest.webmanifest" crossorigin="use-credentials">\n'
+        f'<link rel="apple-touch-icon" href="{address}/small.png">\n'
+        f'<meta name="theme-color" content="#2f6b5a">\n'
         f'<link rel="icon" type="image/svg+xml" href="{address}/icon.svg">\n'
         f'<link rel="stylesheet" href="{address}/page.css">\n'
         f'<link rel="stylesheet" href="{address}/downloads.css">\n'
@@ -43,6 +49,7 @@ def head(address: str) -> str:
         f'<link rel="stylesheet" href="{address}/queue.css">\n'
         f'<link rel="stylesheet" href="{address}/lists.css">\n'
         f'<link rel="stylesheet" href="{address}/timings.css">\n'
+        f'<link rel="stylesheet" href="{address}/owner.css">\n'
         f'<script type="module" src="{address}/page.js"></script>'
     )
 
@@ -67,7 +74,7 @@ def router(find_picture: Callable[[str], PictureRecord | None], read_shelf: Call
         path = ASSETS / name
         if not _ASSET_NAME.fullmatch(name) or not path.is_file():
             return PlainTextResponse("There is nothing here.", 404)
-        media_type = mimetypes.types_map.get(path.suffix, "text/javascript")
+        media_type = _TYPES.get(path.suffix) or mimetypes.types_map.get(path.suffix, "text/javascript")
         return FileResponse(path, media_type=media_type, headers={"cache-control": FOR_EVER})
 
     @routes.get("/pictures/{picture_id}")

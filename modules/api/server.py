@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -46,6 +47,14 @@ def application(
         theme=look,
     )
     return Guard(login(Door(Front(app, head))), host_check(host))
+
+
+def end_in_order() -> None:
+    """Lets a request to end, and a terminal that is closed, end the application in order, as Ctrl+C does."""
+    for name in ("SIGTERM", "SIGHUP"):
+        kind = getattr(signal, name, None)
+        if kind is not None and signal.getsignal(kind) == signal.SIG_DFL:
+            signal.signal(kind, signal.default_int_handler)
 
 
 def give_gradio_a_folder(folder: Path) -> None:

@@ -35,6 +35,12 @@ SWITCH = """
   </svg>
   <select id="language_select" aria-label="Language"></select>
 </label>
+<button id="owner_button" type="button" aria-label="Settings of this machine" title="Settings of this machine">
+  <svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8">
+    <path stroke-linecap="round" d="M4 7h9m5 0h2M4 17h2m5 0h9"/>
+    <circle cx="15.5" cy="7" r="2.3"/><circle cx="8.5" cy="17" r="2.3"/>
+  </svg>
+</button>
 <button id="theme_button" type="button" aria-label="Light or dark" title="Light or dark">
   <svg viewBox="0 0 24 24" aria-hidden="true">
     <circle cx="12" cy="12" r="8.2" fill="none" stroke="currentColor" stroke-width="1.8"/>

@@ -34,6 +34,10 @@ MARKUP = """
     <button class="queue-hold" type="button" hidden>Hold all</button>
     <button class="queue-clear" type="button" hidden>Clear the queue</button>
   </div>
+  <p class="queue-bell">When everything is done:
+    <label><input type="checkbox" data-bell="sound"> <span>Play a sound</span></label>
+    <label><input type="checkbox" data-bell="note"> <span>Notify me</span></label>
+  </p>
 </section>
 """
 

@@ -24,8 +24,11 @@ class SettingsTab:
     seed: Any
 
 
-def build(panel: Panel, desk: PresetDesk, preset: str, event: Mapping[str, Any]) -> SettingsTab:
-    """Place the parameters of this tab; ``event`` is what all events have in common."""
+def build(panel: Panel, desk: PresetDesk, preset: str, event: Mapping[str, Any], metadata: bool = True) -> SettingsTab:
+    """Place the parameters of this tab; ``event`` is what all events have in common.
+
+    ``metadata``: whether pictures may tell how they were made, so that there is something to choose.
+    """
     presets = preset_bar.build(desk, preset)
     panel.place("performance_selection")
     with gr.Column(elem_id="aspect_ratios"):
@@ -34,8 +37,9 @@ def build(panel: Panel, desk: PresetDesk, preset: str, event: Mapping[str, Any])
         panel.place("aspect_ratios_selection")
     panel.place("image_number")
     panel.place("advanced.output_format")
-    panel.place("advanced.save_metadata_to_images")
-    scheme = panel.place("advanced.metadata_scheme")
+    with gr.Column(visible=metadata, elem_id="metadata_choice"):
+        panel.place("advanced.save_metadata_to_images")
+        scheme = panel.place("advanced.metadata_scheme")
     saved = panel.get("advanced.save_metadata_to_images")
     saved.change(lambda on: gr.update(interactive=bool(on)), saved, scheme, **event)
     panel.place("negative_prompt")

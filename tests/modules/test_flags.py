@@ -45,6 +45,18 @@ def test_flags_reach_the_settings(tmp_path: Path) -> None:
     assert (settings.in_browser, settings.preset, settings.outputs) == (False, "mini", tmp_path / "here")
 
 
+def test_flags_of_older_programs_are_taken_and_said_to_do_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--disable-analytics", "--attention-split", "--rebuild-hash-cache", "4", "--theme", "dark", "--port", "0"]
+    settings, door = read(tmp_path, [*flags, "--disable-metadata", "--disable-image-log", "--offline"], {})
+    door.close()
+    assert (settings.theme, settings.metadata, settings.keep, settings.offline) == ("dark", False, False, True)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in said] == flags[:3]
+    assert said[0] == "--disable-analytics has no effect: nothing is ever sent."
+
+
 def test_without_flags_the_settings_stay(tmp_path: Path) -> None:
     settings, door = read(tmp_path, [], {})
     door.close()

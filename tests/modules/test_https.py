@@ -20,7 +20,7 @@ def server() -> Iterator[ModelServer]:
 
 
 def body(url: str, reach: Reach = REACH) -> bytes:
-    with ask(url, {}, reach, Stop()) as answer:
+    with ask(url, {}, reach, Stop(), "a test") as answer:
         return answer.body.read()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import webui
 from modules.flags import bind
+from modules.passing import passing
 from modules.settings import Settings, load_settings
 from modules.workplace import create_worker
 from tests.modules.conftest import REFINER_NAMES, ROOT, SDXL_NAMES, safetensors
@@ -37,8 +38,8 @@ def home(root: Path) -> Settings:
 
 def main(root: Path, port: int) -> None:
     """Serve until killed."""
-    settings = home(root)
-    webui.serve(settings, bind(settings.host, port, search=False), create_worker(settings, factory=build))
+    with passing(home(root)) as settings:
+        webui.serve(settings, bind(settings.host, port, search=False), create_worker(settings, factory=build))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_a_chinese_browser_sees_a_chinese_page_and_makes_a_picture_in_it(reader:
     page.wait_for_selector(":root[data-run='idle']", state="attached")
     page.reload()
     says(page, "#generate_button", "生成")
-    assert page.input_value("#prompt textarea") == OWN_WORDS
+    page.wait_for_function("words => document.querySelector('#prompt textarea').value === words", arg=OWN_WORDS)
 
 
 def test_nothing_that_a_first_user_sees_is_left_in_english(reader: Reader, served: Served) -> None:

@@ -19,11 +19,10 @@ def choose(page: Page, control: str, text: str) -> None:
     """Picks the file of this name, as soon as it is listed."""
     for _ in range(100):
         page.click(f"{control} input")
-        page.wait_for_selector("[role=option]")
+        page.wait_for_timeout(200)  # a list that comes from the server in this moment closes it again
         if page.is_visible(f"[role=option]:has-text('{text}')"):
             break
         page.keyboard.press("Escape")
-        page.wait_for_timeout(200)
     page.click(f"[role=option]:has-text('{text}')")
 
 

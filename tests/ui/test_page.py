@@ -252,3 +252,19 @@ def test_the_page_takes_its_task_up_again_when_the_server_comes_back(visitor: Vi
     finally:
         visitor.leave()
         second.stop()
+
+
+def test_a_script_that_got_into_the_page_does_not_run(visitor: Visitor, served: Served) -> None:
+    visitor.expected = ("Content Security Policy", "violates the following")
+    page = visitor.open(served)
+    page.evaluate("""() => {
+        const box = document.body.appendChild(document.createElement('div'));
+        box.innerHTML = '<img src="/alive" onerror="window.hit = 1"><a href="javascript:window.hit = 2">x</a>';
+        box.querySelector('a').click();
+        const script = document.createElement('script');
+        script.textContent = 'window.hit = 3';
+        document.body.append(script);
+    }""")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.hit") is None
+    assert visitor.complaints, "the browser says that it was kept from it"

@@ -14,6 +14,7 @@ import { queue, ran, stageChanged, stopForever, takesOver, toggleForever, toggle
 import { lists, takesList } from "./lists.js";
 import { togglePresets } from "./presets.js";
 import { openHistory } from "./history.js";
+import { openOwner } from "./owner.js";
 import "./metadata.js";
 
 const root = document.documentElement;
@@ -27,7 +28,7 @@ const darkSystem = matchMedia("(prefers-color-scheme: dark)");
 let choosing = false;
 
 function applyTheme() {
-  const wanted = memory.get("theme");
+  const wanted = memory.get("theme") || document.querySelector("meta[name=pinhole]")?.dataset.theme;
   const dark = wanted ? wanted === "dark" : darkSystem.matches;
   choosing = true;
   root.dataset.theme = dark ? "dark" : "light";
@@ -115,6 +116,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("click", (event) => {
   if (event.target.closest?.("#theme_button")) toggleTheme();
   else if (event.target.closest?.("#history_button")) openHistory();
+  else if (event.target.closest?.("#owner_button")) openOwner();
   else if (event.target.closest?.("#ratio_button")) toggleRatios();
   else if (event.target.closest?.("#preset_manage")) togglePresets();
   else if (event.target.closest?.("#final_switch")) toggleFinalPrompt();

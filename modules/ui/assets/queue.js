@@ -1,5 +1,6 @@
 // What waits beside the run on the canvas: asking how it stands, changing it, editing a task, Generate forever.
-import { current, duration, isLive, notify } from "./stage.js";
+import { current, duration, isLive, notify, pictureUrl } from "./stage.js";
+import { mountBell, ring } from "./bell.js";
 import { formNow } from "./session.js";
 import { put } from "./language.js";
 import { TaskList } from "./tasks.js";
@@ -36,6 +37,7 @@ let lastState = "idle";
 export const queue = {
   mount(element, props, watch) {
     panel = new TaskList(element.querySelector(".queue-box"), act);
+    mountBell(element, (words) => say(words, true));
     watch("value", () => answered(props.value));
     showForever();
     showEditing();
@@ -199,10 +201,16 @@ function goOn(newest) {
     try { sessionStorage.setItem("pinhole.task", followed.task); } catch { /* private window */ }
     press("resume_button");
   } else if (!next) {
+    if (engaged && !forever && current().state !== "stopped") ringWith(current());
     engaged = false;
     awaited.clear();
     if (forever && !editing) again();
   }
+}
+
+function ringWith(view) {
+  const last = view.pictures.at(-1);
+  ring(document.querySelector("#canvas .sentence")?.textContent || view.message, last && pictureUrl(last));
 }
 
 function again() {

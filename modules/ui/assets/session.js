@@ -14,12 +14,18 @@ let latest = {};
 // The form as it is, by the paths of its parameters; null while the page is being filled.
 export const formNow = () => (known ? latest : null);
 
+// Where nothing is kept, the browser keeps nothing either once its tab is closed.
+function places() {
+  const kept = document.querySelector("meta[name=pinhole]")?.dataset.kept !== "no";
+  return kept ? [() => sessionStorage, () => localStorage] : [() => sessionStorage];
+}
+
 function read(place) {
   try { return JSON.parse(place().getItem(KEY)); } catch { return null; }
 }
 
 function write(form) {
-  for (const place of [() => sessionStorage, () => localStorage]) {
+  for (const place of places()) {
     try { place().setItem(KEY, JSON.stringify(form)); } catch { /* private window */ }
   }
 }

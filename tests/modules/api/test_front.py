@@ -15,18 +15,23 @@ DOCUMENT = """<html><head>
 
 
 def test_our_head_comes_before_the_scripts() -> None:
-    document = framed(DOCUMENT, "<link ours>")
+    document = framed(DOCUMENT, "<link ours>", "n")
     assert document.index("<link ours>") < document.index("./assets/index.js")
 
 
 def test_nothing_of_another_house_is_left() -> None:
-    document = framed(DOCUMENT, "")
+    document = framed(DOCUMENT, "", "n")
     assert "https://" not in document and "twitter" not in document and "manifest" not in document
     assert "viewport" in document
 
 
 def test_a_document_without_scripts_gets_the_head_too() -> None:
-    assert framed("<head></head>", "<x>") == "<head><x></head>"
+    assert framed("<head></head>", "<x>", "n") == "<head><x></head>"
+
+
+def test_scripts_in_the_text_carry_the_nonce_of_this_answer() -> None:
+    document = framed("<head><script>a()</script><script type='module'\nsrc='x.js'></script></head>", "", "N0nce")
+    assert document == "<head><script nonce=\"N0nce\">a()</script><script type='module'\nsrc='x.js'></script></head>"
 
 
 def test_an_owner_is_what_we_gave_and_nothing_else() -> None:
