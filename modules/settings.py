@@ -287,7 +287,10 @@ def _with_folder(settings: Settings, name: str, value: object, base: Path, sourc
     named = [each for each in several if isinstance(each, (str, Path)) and str(each)]
     if not named or len(named) != len(several):
         raise SettingsError(f"{source}: {value!r} is not a folder")
-    folders = tuple((base / each).resolve() for each in named)
+    try:
+        folders = tuple((base / each).resolve() for each in named)
+    except (OSError, ValueError, RuntimeError):  # a NUL in it, a link to itself
+        raise SettingsError(f"{source}: {value!r} is not a folder") from None
     group, _, kind = name.partition(".")
     if kind == "expansion":
         folders += settings.models.expansion[-1:]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from modules.api.owner_routes import NOT_YOURS, is_owner
 from modules.downloads import Downloads
 
 
@@ -36,7 +37,7 @@ def router(downloads: Downloads) -> APIRouter:
         return state(preset)
 
     @routes.post("/{deed}")
-    def act(deed: str, wish: Wish) -> JSONResponse:
+    def act(request: Request, deed: str, wish: Wish) -> JSONResponse:
         deeds: dict[str, Any] = {
             "sizes": lambda: downloads.look_up(wish.preset),
             "start": lambda: downloads.start(wish.preset),
@@ -45,6 +46,8 @@ def router(downloads: Downloads) -> APIRouter:
         }
         if deed not in deeds:
             return JSONResponse({"error": "There is nothing here."}, 404)
+        if deed == "own" and not is_owner(request):  # it names a file of this machine
+            return JSONResponse({"error": NOT_YOURS}, 403)
         try:
             deeds[deed]()
         except (ValueError, OSError) as error:

@@ -51,13 +51,13 @@ PATHS = re.compile(
     r"|/gradio_api/(?:queue/(?:join|data)|run/[^/]+/?|heartbeat/[^/]+|cancel|reset/?|startup-events|app_id/?)"
 )
 
+_HOST = re.compile(r"(?:\[(?P<literal>[^\]@/\s]+)\]|(?P<name>[^\s:/@\[\]]+))(?::[0-9]{1,5})?")
+
 
 def host_name(header: str) -> str:
-    """The name in a Host header or an Origin's authority, lower case, without port and brackets."""
-    text = header.strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.rpartition(":")[0] if text.count(":") == 1 else text
+    """The name in a Host header, lower case, without port and brackets; empty if it is none."""
+    found = _HOST.fullmatch(header.strip().lower())
+    return (found["literal"] or found["name"]) if found else ""
 
 
 def is_loopback(name: str) -> bool:
@@ -103,7 +103,7 @@ def refusal(headers: Headers, is_own_host: Callable[[str], bool], scheme: str) -
     """
     host = headers.get("host", "")
     if not is_own_host(host_name(host)):
-        return f"Pinhole does not answer to the name {host_name(host)[:100]!r}. Open it under the address it printed."
+        return f"Pinhole does not answer to the name {host[:100]!r}. Open it under the address it printed."
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in (f"{scheme}://{host.lower()}", f"https://{host.lower()}"):
         return "This request comes from another page. Pinhole takes orders from its own page only."

@@ -14,7 +14,9 @@ from pathlib import Path
 import anyio.to_thread
 import gradio as gr
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from modules.api.front import Front
@@ -23,14 +25,14 @@ from modules.api.guard import Door, Guard, host_check
 # Everybody who watches a task keeps a thread waiting for its next event; the usual 40 would be shared with Stop.
 THREADS = 400
 FAREWELL_SECONDS = 1
+MOST_WORDS = 200  # characters of the names of what was not understood
 
 
 def application(
     page: gr.Blocks, look: gr.themes.Base, routes: APIRouter, head: str, host: str, login: Callable[[ASGIApp], ASGIApp]
 ) -> ASGIApp:
     """The whole server as one ASGI app, answering to the names that mean ``host``; ``login`` goes around all of it."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
-    app.include_router(routes)
+    app = application_of(routes)
     gr.mount_gradio_app(
         app,
         page,
@@ -47,6 +49,20 @@ def application(
         theme=look,
     )
     return Guard(login(Door(Front(app, head))), host_check(host))
+
+
+def application_of(routes: APIRouter) -> FastAPI:
+    """Our own routes alone. A request that says something else than they take is refused without repeating it."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    app.include_router(routes)
+
+    @app.exception_handler(RequestValidationError)
+    def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+        """FastAPI's own answer holds what was sent, and fails where that is no text."""
+        places = sorted({".".join(map(str, each["loc"])) for each in error.errors()})
+        return JSONResponse({"error": f"This was not understood: {', '.join(places)[:MOST_WORDS]}."}, 422)
+
+    return app
 
 
 def end_in_order() -> None:

@@ -261,7 +261,7 @@ def test_nothing_goes_to_the_network_unless_asked(downloads: Downloads, monkeypa
 def client(downloads: Downloads) -> TestClient:
     app = FastAPI()
     app.include_router(download_routes.router(downloads))
-    return TestClient(app)
+    return TestClient(app, client=("127.0.0.1", 50000))
 
 
 def test_the_buttons_of_the_panel(client: TestClient, downloads: Downloads, server: ModelServer) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.modules.conftest import SDXL_NAMES, safetensors
 from tests.ui.conftest import Served, Visitor, serve, settle
 
 if TYPE_CHECKING:
@@ -268,3 +269,32 @@ def test_a_script_that_got_into_the_page_does_not_run(visitor: Visitor, served: 
     page.wait_for_timeout(500)
     assert page.evaluate("window.hit") is None
     assert visitor.complaints, "the browser says that it was kept from it"
+
+
+def test_what_others_wrote_is_shown_as_words(visitor: Visitor, served: Served) -> None:
+    visitor.expected = ("status of 4",)
+    bad = "<img src=x onerror=window.hit=1>"
+    for kind, name in (("loras", bad), ("checkpoints", f"a{bad}"), ("embeddings", f"b{bad}")):
+        safetensors(served.root / "models" / kind / f"{name}.safetensors", SDXL_NAMES, {"modelspec.title": bad})
+    (served.root / "wildcards").mkdir(exist_ok=True)
+    (served.root / "wildcards" / "evil.txt").write_text(bad)
+    page = visitor.open(served)
+    page.check("#advanced_checkbox input")
+    page.fill("#prompt textarea", f"pace=0.01 {bad} __evil__ <lora:{bad}:1>")
+    page.click("#final_switch")
+    page.click("#queue_switch")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#canvas .tile img.final")
+    wait_idle(page)
+    for tab in ("Models", "Metadata"):
+        page.click(f"button[role=tab]:has-text('{tab}')")
+        page.wait_for_timeout(500)
+    page.click("#canvas .tile >> nth=0")
+    page.wait_for_selector(".lightbox[open]")
+    page.keyboard.press("Escape")
+    page.click("#history_button")
+    page.wait_for_selector("[class^=history] img")
+    page.click(".history-open >> nth=0")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.hit") is None
+    assert page.locator("img[src=x]").count() == 0
