@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Mapping
@@ -19,6 +20,10 @@ OWNER_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
 
 # Gradio's document advertises Gradio: link previews at an outside host, and an app manifest under its name.
 _FOREIGN = re.compile(r'\s*<meta\s+(?:property|name)="(?:og|twitter):[^"]*"[^>]*>|\s*<link rel="manifest"[^>]*>')
+# What the address of this machine is told by.
+_CALLED = ("host", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-gradio-server")
+_PLACE = "\ufdd0nonce\ufdd1"  # characters that no text has
+MOST_NAMES = 16  # by which this machine is called
 _FIRST_SCRIPT = '<script type="module"'
 _SCRIPT_IN_TEXT = re.compile(r"<script(?![^>]*\bsrc=)")
 
@@ -41,25 +46,38 @@ def framed(document: str, head: str, nonce: str) -> str:
 
 
 class Front:
-    """ASGI middleware: frames what the app answers to GET / and gives every browser an owner's id."""
+    """ASGI middleware: frames what the app answers to GET / and gives every browser an owner's id.
+
+    Gradio writes the same document for everybody who calls this machine by the same name, and takes its time for it:
+    it is written once for each name.
+    """
 
     def __init__(self, app: ASGIApp, head: str) -> None:
         self.app = app
         self.head = head
+        self._turn = asyncio.Lock()
+        self._pieces: dict[tuple[str, ...], list[str]] = {}  # what stands between the nonces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
-        status, headers, body = await self._answer(scope, receive)
-        if status != 200:
-            await Response(body, status, media_type=headers.get("content-type"))(scope, receive, send)
-            return
+        asked = Headers(scope=scope)
+        called = (scope["scheme"], *(asked.get(name, "") for name in _CALLED))
+        async with self._turn:
+            if called not in self._pieces:
+                status, headers, body = await self._answer(scope, receive)
+                if status != 200:
+                    await Response(body, status, media_type=headers.get("content-type"))(scope, receive, send)
+                    return
+                while len(self._pieces) >= MOST_NAMES:
+                    del self._pieces[next(iter(self._pieces))]
+                self._pieces[called] = framed(body.decode("utf-8"), self.head, _PLACE).split(_PLACE)
         nonce = secrets.token_urlsafe(18)
-        response = Response(framed(body.decode("utf-8"), self.head, nonce), media_type="text/html")
+        response = Response(nonce.join(self._pieces[called]), media_type="text/html")
         response.headers["cache-control"] = "no-store"
         response.headers["content-security-policy"] = content_policy(nonce)
-        if not owner_of(cookie_parser(Headers(scope=scope).get("cookie", ""))):
+        if not owner_of(cookie_parser(asked.get("cookie", ""))):
             response.set_cookie(
                 OWNER_COOKIE, secrets.token_urlsafe(24), max_age=OWNER_SECONDS, httponly=True, samesite="lax"
             )
