@@ -2,6 +2,7 @@
 
     python entry.py [flags]                    the page in the browser; --help lists the flags
     python entry.py generate --prompt "..."    a picture without the page
+    python entry.py plot --prompt "..." --x "seed=1-4"    a labelled grid of pictures, likewise
     python entry.py encode FILE                prompts are encoded ahead of time
     python entry.py download PRESET            the models a preset names are fetched
     python entry.py test [pytest arguments]    every check the project has
@@ -29,7 +30,7 @@ def main(argv):  # noqa: ANN001, ANN201
     # type: (list[str]) -> int
     """Run the command line `argv` (without the program's name) and return the exit code."""
     command = argv[0] if argv else ""
-    if argv and command not in ("test", "generate", "encode", "download"):
+    if argv and command not in ("test", "generate", "plot", "encode", "download"):
         from modules import flags
 
         flags.parser().parse_args(argv)  # --help, and a misspelt flag, take no environment
@@ -45,10 +46,10 @@ def main(argv):  # noqa: ANN001, ANN201
         from tests import checks
 
         return checks.main(argv[1:])
-    if command == "generate":
+    if command in ("generate", "plot"):
         from modules import cli
 
-        return cli.main(argv[1:])
+        return cli.main(argv[1:], command=command)
     if command == "encode":
         from modules import encode
 

@@ -28,6 +28,7 @@ from modules.auth import AuthError
 from modules.choices import NO_MODEL
 from modules.connections import watch_connections
 from modules.downloads import Downloads
+from modules.feasible import Feasible
 from modules.files import ModelFileError, ModelLibrary, check_base_model
 from modules.flags import address_of, addresses_elsewhere
 from modules.history import History, Keeper
@@ -44,7 +45,7 @@ from modules.parameters import (
     parameters_from_ctrls,
 )
 from modules.passing import passing
-from modules.plan import ModelFacts, mode_loras, picture_size
+from modules.plan import ModelFacts, picture_size
 from modules.presets import StartingPoint
 from modules.prompt_sources import prompt_sources
 from modules.settings import Settings, SettingsError
@@ -71,7 +72,6 @@ ENGINE_WAITS_SECONDS = 4.0
 BEAT_SECONDS = 2.5  # a task is never silent for longer, so that the page can tell quiet from broken
 # What all events have in common: values are checked by the parameters' declaration, any number of people may use an
 # event at once, no other program is told of it, and Gradio draws no spinner over what it fills.
-SILENT = {"advanced.save_metadata_to_images": False}
 EVENT: dict[str, Any] = {
     "preprocess": False,
     "concurrency_limit": None,
@@ -117,11 +117,12 @@ class Handlers:
         return self.possible(parameters_from_ctrls(args))
 
     def possible(self, parameters: GenerationParameters) -> GenerationParameters:
-        """The parameters, silent where files must be; raises ``ValueError``, with a sentence, if none can come."""
-        facts = self.library.checkpoints.facts(parameters.base_model)
-        check_base_model(parameters.base_model, facts)
-        mode_loras(parameters, facts, prompt_sources(self.settings))
-        return parameters if self.settings.metadata else parameters.with_values(SILENT)
+        """The parameters of a task, if something can be made of them; raises ``ValueError`` with a sentence."""
+        return self.feasible().task(parameters)
+
+    def feasible(self) -> Feasible:
+        """What can be made with the files that are there now."""
+        return Feasible(self.library.checkpoints, prompt_sources(self.settings), self.settings.metadata)
 
     def resume(self, request: gr.Request, task_id: str) -> Iterator[Update]:
         """After a refresh: the task this tab was showing, or else the newest unfinished one of this browser."""
@@ -263,7 +264,9 @@ def build_ui(handlers: Handlers, assets: str, login: bool = False) -> gr.Blocks:
         _wire_form(handlers, page, panel, note, tab, start)
         fetched.wire(tab.presets.preset, panel.ctrls(), note, handlers.presets.chosen, EVENT)
         files.wire(models, panel, handlers.catalogue, handlers.worker.made_with, [fetched.refresh], EVENT)
-        plot.wire(PlotDesk(handlers.worker, handlers.possible), bar.list.panel, panel.ctrls(), EVENT)
+        plot.wire(
+            PlotDesk(handlers.worker, handlers.feasible, handlers.library.names), bar.list.panel, panel.ctrls(), EVENT
+        )
         here = here_with(handlers.settings, handlers.catalogue.names)
         told.wire(panel, here, handlers.wording, EVENT)
     return page
@@ -290,7 +293,7 @@ def _wire_tasks(
     looker = final_prompt.Looker(handlers.settings, handlers.library, handlers.worker)
     final_prompt.wire(bar.final, looker, ctrls, EVENT)
     desk = QueueDesk(handlers.worker, handlers.checked, handlers.presets.filled)
-    bar.list.wire(PromptListDesk(handlers.worker, handlers.possible), ctrls, EVENT)
+    bar.list.wire(PromptListDesk(handlers.worker, handlers.feasible), ctrls, EVENT)
     back = bar.queue.wire(desk, bar.task, ctrls, names, EVENT)
     model, refiner = panel.get("base_model"), panel.get("refiner_model")
     back.then(handlers.model_chosen, [model, refiner], [panel.get(RATIOS), note, refiner], **EVENT)

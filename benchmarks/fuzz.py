@@ -252,7 +252,7 @@ def words_and_models(home: Home) -> Readers:
         with suppress(PromptListError, ParameterError):
             lines_of_table(text)
         with suppress(PromptListError, ParameterError):
-            read_list(GenerationParameters().with_values({"prompt": f"a cat\n---\n{text}"[:2000]}))
+            read_list(f"a cat\n---\n{text}", GenerationParameters())
 
     tensors = some.dictionaries(TEXT, objects(["dtype", "shape", "data_offsets"]) | JSON, max_size=4)
     seeds = some.integers(0, 2**63 - 1)

@@ -20,6 +20,7 @@ from modules.engine_process import in_words
 from modules.engines import Engine
 from modules.events import Event, FinalState, Finish, PictureRecord, Preview, Results, TaskState
 from modules.files import ModelFiles
+from modules.forecast import Expectation
 from modules.line import REPLACED, STOPPED_WAITING, Line, asked_for
 from modules.locks import Alive, is_alive
 from modules.outlook import Outlook, Place
@@ -43,9 +44,8 @@ PATIENCE = 5.0  # seconds after which a second Stop ends the engine itself
 class AsyncWorker:
     """The queue with one worker thread per engine. All methods may be called from any thread.
 
-    ``home`` is the name under which this process answers for its tasks. One of kind ``app`` takes over, when it is
-    made, the unfinished tasks of applications that are no more; one of kind ``command`` does what is submitted to it.
-    ``in_use`` is told of each job once its models are loaded.
+    ``home`` is the name under which this process answers for its tasks. One of kind ``app`` takes over, when made, the
+    unfinished tasks of applications that are no more. ``in_use`` is told of each job once its models are loaded.
     """
 
     def __init__(
@@ -142,9 +142,9 @@ class AsyncWorker:
             self._welcome(*ids)
         return ids
 
-    def expected_seconds(self, wanted: Sequence[GenerationParameters]) -> float | None:
-        """How long tasks like these take by what was done here, one after the other; None where nothing is known."""
-        return self._outlook.seconds(wanted)
+    def expectation(self, wanted: Sequence[GenerationParameters]) -> Expectation:
+        """How long tasks like these will take, by what was done here."""
+        return self._outlook.expectation(wanted)
 
     def replace(self, task_id: str, parameters: GenerationParameters, owner: str) -> str:
         """Queues a task in the place of a waiting one of its owner, or at the end if that one does not wait any more.

@@ -14,15 +14,18 @@ from typing import TextIO
 
 from modules.async_worker import AsyncWorker, Finish, Preview, Results
 from modules.engine_process import Factory, load_pipeline
+from modules.feasible import Feasible
 from modules.files import ModelFiles, ModelLibrary
 from modules.flags import add_memory_flags, policy_of
+from modules.forecast import Expectation
 from modules.metadata import MetadataError, read_text
 from modules.metadata_texts import read_told
 from modules.model_search import Here, here_with
 from modules.parameters import GenerationParameters
 from modules.plot import Plot, read_plot
 from modules.presets import StartingPoint, apply_preset
-from modules.prompt_list import PromptList, is_list, joined, lines_of_table, lines_of_text, read_list
+from modules.prompt_list import PromptList, common_of, is_list, read_file, read_list, tasks_of
+from modules.prompt_sources import prompt_sources
 from modules.settings import Settings, load_settings
 from modules.workplace import create_worker
 
@@ -31,20 +34,22 @@ BAR_WIDTH = 24
 POLL = 0.5  # seconds
 
 
-def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_pipeline) -> int:
-    """Runs ``generate`` with the arguments ``argv``; returns the exit code.
+def main(
+    argv: Sequence[str], root: Path | None = None, factory: Factory = load_pipeline, command: str = "generate"
+) -> int:
+    """Runs ``generate``, or ``plot``, with the arguments ``argv``; returns the exit code.
 
     Standard output gets the files written, one a line, and nothing else; progress and notes go to standard error. Works
     while the application runs: the task has an engine of its own, and its pictures are in the common history.
     """
-    arguments = parser().parse_args(argv)
+    arguments = parser(command).parse_args(argv)
     try:
         settings = load_settings(
             root or Path(__file__).resolve().parent.parent, {"memory": policy_of(arguments)}, os.environ
         )
         start = starting_point(arguments, settings)
-        plot = plot_of(arguments, start.parameters)
-        wanted = wanted_of(start.parameters) if plot is None else PromptList(plot.cells, ())
+        plot = plot_of(arguments, start.parameters, settings)
+        wanted = wanted_of(arguments, start.parameters, settings) if plot is None else PromptList(plot.cells, ())
         folder = None if arguments.out is None else usable_folder(arguments.out)
         worker = create_worker(settings, kind="command", factory=factory)
     except ValueError as error:
@@ -56,7 +61,7 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
         sys.stderr.write(f"{problem}\n")
     try:
         if arguments.dry_run:
-            sys.stdout.write(f"{_in_all(wanted, worker.expected_seconds(wanted.tasks))}\n")
+            sys.stdout.write(f"{_in_all(wanted, worker.expectation(wanted.tasks))}\n")
             return BAD_INPUT if wanted.problems else DONE
         worker.start()
         tasks = [parameters.with_seed() for parameters in wanted.tasks]
@@ -72,9 +77,10 @@ def main(argv: Sequence[str], root: Path | None = None, factory: Factory = load_
         worker.close()
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of ``generate``."""
-    made = argparse.ArgumentParser(prog="entry.py generate", description="Makes pictures without the page.")
+def parser(command: str = "generate") -> argparse.ArgumentParser:
+    """The flags of ``generate``, which are those of ``plot`` as well."""
+    does = "Makes pictures" if command == "generate" else "Makes an X/Y/Z plot, a labelled grid of pictures,"
+    made = argparse.ArgumentParser(prog=f"entry.py {command}", description=f"{does} without the page.")
     made.add_argument("--prompt", default=None, metavar="TEXT", help="what the picture shows")
     made.add_argument(
         "--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE",
@@ -92,10 +98,11 @@ def parser() -> argparse.ArgumentParser:
         "--list", type=Path, dest="prompts", metavar="FILE",
         help="prompts, one a line, or a .csv or .tsv table whose first row names parameters; a task is made of each",
     )  # fmt: skip
-    for axis in "xyz":
+    for axis, what in (("x", "columns"), ("y", "rows"), ("z", "grids")):
         made.add_argument(
-            f"--{axis}", metavar="KEY=VALUES", help="the columns of an X/Y/Z plot, for example guidance_scale=2,4,7"
-            if axis == "x" else argparse.SUPPRESS,
+            f"--{axis}", metavar="KEY=VALUES", required=axis == "x" and command == "plot",
+            help=f"the {what} of an X/Y/Z plot: any parameter and its values, for example "
+            "guidance_scale=2,4,7 or seed=1-4 or \"s/r=red, blue\"",
         )  # fmt: skip
     made.add_argument(
         "--dry-run", action="store_true", help="say how many pictures would be made and about how long it would take"
@@ -116,44 +123,47 @@ def starting_point(arguments: argparse.Namespace, settings: Settings) -> Startin
     parameters: GenerationParameters = start.parameters
     if arguments.prompt is not None:
         parameters = parameters.with_values({"prompt": arguments.prompt})
-    if arguments.prompts is not None:
-        parameters = parameters.with_values({"prompt": joined(parameters.prompt, lines_of(arguments.prompts))})
     parameters = parameters.with_set(arguments.assignments)
     models.find(parameters.base_model)
     chosen_here = any(each.partition("=")[0].strip() == "base_model" for each in arguments.assignments)
     return StartingPoint(parameters, start.preset, () if chosen_here else start.notes)
 
 
-def lines_of(path: Path) -> list[str]:
-    """The prompts of a file, as lines of a list; raises ``ValueError`` in words."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--list {path}: {getattr(error, 'strerror', None) or 'it is not a text in UTF-8'}") from None
-    try:
-        lines = lines_of_table(text) if path.suffix.lower() in (".csv", ".tsv") else lines_of_text(text)
-    except ValueError as error:
-        raise ValueError(f"--list {path}: {error}") from None
-    if not lines:
-        raise ValueError(f"--list {path}: there is no prompt in it")
-    return lines
-
-
-def plot_of(arguments: argparse.Namespace, parameters: GenerationParameters) -> Plot | None:
+def plot_of(arguments: argparse.Namespace, parameters: GenerationParameters, settings: Settings) -> Plot | None:
     """The plot meant by the flags, if there is one; raises ``ValueError`` in words."""
     told = [(text or "").partition("=") for text in (arguments.x, arguments.y, arguments.z)]
     x, y, z = ((name, values) for name, _, values in told)
-    return read_plot(parameters, x, y, z) if any((x[0], y[0], z[0])) else None
+    if not any((x[0], y[0], z[0])):
+        return None
+    if arguments.prompts is not None:
+        raise ValueError("--list and a plot: only one of them is possible at once")
+    library = ModelLibrary(settings.models)
+    feasible = Feasible(library.checkpoints, prompt_sources(settings))
+    return feasible.plot(read_plot(parameters, x, y, z, library.names))
 
 
-def wanted_of(parameters: GenerationParameters) -> PromptList:
-    """The tasks meant by parameters: one, or those of the list in their prompt. Raises ``ValueError`` in words."""
-    if not is_list(parameters.prompt):
+def wanted_of(arguments: argparse.Namespace, parameters: GenerationParameters, settings: Settings) -> PromptList:
+    """The tasks meant by the flags: one, or those of a list. Raises ``ValueError`` in words."""
+    if arguments.prompts is not None:
+        found = list_of(arguments.prompts, common_of(arguments.prompt or ""), parameters)
+    elif is_list(parameters.prompt):
+        found = read_list(parameters.prompt, parameters)
+    else:
         return PromptList((parameters,), ())
-    found = read_list(parameters)
-    if not found.tasks:
-        raise ValueError("\n".join(found.problems))
-    return found
+    wanted = Feasible(ModelFiles(settings.models.checkpoints), prompt_sources(settings)).list_of(found)
+    if not wanted.tasks:
+        raise ValueError("\n".join(wanted.problems))
+    return wanted
+
+
+def list_of(path: Path, common: str, parameters: GenerationParameters) -> PromptList:
+    """The tasks of a file's lines; raises ``ValueError`` in words."""
+    try:
+        lines = read_file(path.read_bytes(), path.suffix.lower() in (".csv", ".tsv"))
+        found = tasks_of(lines.lines, common, parameters)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--list {path}: {getattr(error, 'strerror', None) or error}") from None
+    return PromptList(found.tasks, (*lines.problems, *found.problems))
 
 
 def as_in(picture: Path, start: StartingPoint, here: Here) -> StartingPoint:
@@ -208,12 +218,11 @@ class _Interrupt:
             self._worker.stop(self._task_id)
 
 
-def _in_all(wanted: PromptList, seconds: float | None) -> str:
+def _in_all(wanted: PromptList, expected: Expectation) -> str:
     """What tasks come to, in words."""
-    time = f"about {_duration(seconds)} on this machine" if seconds else "how long that takes is not known yet"
     counts = ((len(wanted.tasks), "task"), (wanted.pictures, "picture"))
-    many = (f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
-    return f"{', '.join(many)}: {time}"
+    many = (f"{count:,} {name}{'' if count == 1 else 's'}" for count, name in counts)
+    return f"{', '.join(many)}: {expected.words}."
 
 
 def _watch_all(worker: AsyncWorker, ids: Sequence[str], tasks: Sequence[GenerationParameters]) -> Iterator[int]:

@@ -43,10 +43,27 @@ class Work:
 
 @dataclass(frozen=True)
 class Timing:
-    """``seconds`` that each picture of a task took."""
+    """``seconds`` that each picture of a task took, which had so many ``pictures``."""
 
     work: Work
     seconds: float
+    pictures: int = 1
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What tasks will take in all, learned from so many ``pictures``; no seconds where nothing is known."""
+
+    seconds: float | None
+    pictures: int = 0
+
+    @property
+    def words(self) -> str:
+        """About how long, and how that is known."""
+        if self.seconds is None:
+            return "how long that takes is not known yet: nothing like it was made on this machine"
+        source = "the last picture" if self.pictures == 1 else f"the last {self.pictures:,} pictures"
+        return f"about {duration(self.seconds)}, learned from {source} on this machine"
 
 
 # Who is asked, the nearest first. Another model says nothing: it may be of another size.
@@ -73,17 +90,32 @@ def work_of(parameters: GenerationParameters, facts: ModelFacts) -> Work:
     )
 
 
-def expected(work: Work, history: Sequence[Timing]) -> float | None:
-    """Seconds that a picture will take, by a history that is newest first; None if it says nothing about this model."""
+def similar(work: Work, history: Sequence[Timing]) -> list[Timing]:
+    """The tasks that say how long a picture of this work takes, by a history that is newest first."""
     near: list[Timing] = []
     for kinship in KINSHIPS:
         near = [timing for timing in history if kinship(timing.work) == kinship(work)][:RECENT]
         if len(near) >= ENOUGH:
             break
+    return near
+
+
+def expected(work: Work, history: Sequence[Timing]) -> float | None:
+    """Seconds that a picture will take, by a history that is newest first; None if it says nothing about this model."""
+    near = similar(work, history)
     if not near:
         return None
     fixed, slope = _line([(timing.work.amount, timing.seconds) for timing in near])
     return fixed + slope * work.amount
+
+
+def duration(seconds: float) -> str:
+    """A time in words, as finely as it can be foretold."""
+    whole = max(1, round(seconds))
+    if whole < 90:
+        return "1 second" if whole == 1 else f"{whole} seconds"
+    minutes = round(whole / 60)
+    return f"{minutes} minutes" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def ends(durations: Iterable[float | None], engines: int = 1) -> list[float | None]:

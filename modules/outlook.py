@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from modules.events import PictureRecord, Preview
 from modules.files import ModelFileError, ModelFiles
-from modules.forecast import Timing, Work, ends, expected, work_of
+from modules.forecast import Expectation, Timing, Work, ends, expected, similar, work_of
 from modules.line import Line
 from modules.parameters import GenerationParameters
 from modules.store import TaskRecord
@@ -60,11 +60,14 @@ class Outlook:
             if task.owner == owner
         ]
 
-    def seconds(self, wanted: Sequence[GenerationParameters]) -> float | None:
-        """What tasks that are not there yet will take in all; None if nothing is known of one of them."""
+    def expectation(self, wanted: Sequence[GenerationParameters]) -> Expectation:
+        """What tasks that are not there yet will take in all."""
         each = [self._each(parameters) for parameters in wanted]
         known = [seconds * parameters.image_number for seconds, parameters in zip(each, wanted, strict=True) if seconds]
-        return sum(known) / self._engines if len(known) == len(each) else None
+        if not wanted or len(known) < len(each):
+            return Expectation(None)
+        works = {work for parameters in wanted if (work := self._work_of(parameters)) is not None}
+        return Expectation(sum(known) / self._engines, self._what_was().pictures(works))
 
     def _each(self, parameters: GenerationParameters) -> float | None:
         work = self._work_of(parameters)
@@ -85,7 +88,7 @@ class Outlook:
         past = self._past
         if past is None:
             laps = [(self._work_of(_read(lap.parameters)), lap) for lap in self._line.laps()]
-            past = _Past([Timing(work, lap.seconds) for work, lap in laps if work is not None])
+            past = _Past([Timing(work, lap.seconds, lap.pictures) for work, lap in laps if work is not None])
             self._past = past
         return past
 
@@ -108,6 +111,11 @@ class _Past:
         if work not in self._known:
             self._known[work] = expected(work, self._history)
         return self._known[work]
+
+    def pictures(self, works: Iterable[Work]) -> int:
+        """How many pictures say how long these take."""
+        asked = {id(timing): timing for work in works for timing in similar(work, self._history)}
+        return sum(timing.pictures for timing in asked.values())
 
 
 @lru_cache(MOST_READ)

@@ -10,11 +10,12 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from itertools import product
 
 from modules.controls import Checkbox, Choice, Seed, Slider, shown
-from modules.parameters import GenerationParameters, Leaf, ParameterError, full_path, leaf, leaves
-from modules.prompt_list import ALIASES
+from modules.parameters import GenerationParameters, Leaf, ParameterError, leaf, leaves
+from modules.spelling import Files, path_named, spelt
 
 REPLACE = "prompt_sr"
 REPLACE_LABEL = "Prompt S/R"
@@ -22,9 +23,8 @@ MAX_VALUES = 50
 MAX_CELLS = 400
 # What is decided for the plot as a whole.
 NO_AXIS = ("image_number", "advanced.output_format", "advanced.generate_image_grid", "advanced.metadata_scheme")
-_NUMBER = r"\s*([+-]?\d+(?:\.\d+)?)\s*"
-_RANGE = re.compile(rf"{_NUMBER}-{_NUMBER}(?:\(\s*([+-]\d+(?:\.\d+)?)\s*\)|\[\s*(\d+)\s*\])?\s*")
-_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_NUMBER = r"([+-]?\d{1,19}(?:\.\d{1,15})?)"
+_RANGE = re.compile(rf"{_NUMBER}-{_NUMBER}(?:\({_NUMBER}\)|\[(\d{{1,9}})\])?")
 
 
 class PlotError(ValueError):
@@ -75,12 +75,18 @@ def axis_choices() -> list[tuple[str, str]]:
     return [(REPLACE_LABEL, REPLACE), *sorted(found, key=lambda pair: pair[0].casefold())]
 
 
-def read_plot(parameters: GenerationParameters, x: tuple[str, str], y: tuple[str, str], z: tuple[str, str]) -> Plot:
+def read_plot(
+    parameters: GenerationParameters,
+    x: tuple[str, str],
+    y: tuple[str, str],
+    z: tuple[str, str],
+    files: Files | None = None,
+) -> Plot:
     """The plot over (name, values) of up to three axes; an empty name is no axis. Raises ``PlotError``.
 
     A random seed is drawn once: all cells have the same, unless it is an axis.
     """
-    axes = [read_axis(name, text, parameters.prompt) for name, text in (x, y, z)]
+    axes = [read_axis(name, text, parameters.prompt, files) for name, text in (x, y, z)]
     named = [axis.path for axis in axes if axis.path]
     if not named:
         raise PlotError("A plot needs at least one axis: choose a parameter for X and write its values.")
@@ -97,13 +103,16 @@ def read_plot(parameters: GenerationParameters, x: tuple[str, str], y: tuple[str
     return Plot(axes[0], axes[1], axes[2], tuple(cells))
 
 
-def read_axis(name: str, text: str, prompt: str) -> Axis:
-    """An axis by the key or the label of its parameter. Raises ``PlotError`` naming what is wrong."""
+def read_axis(name: str, text: str, prompt: str, files: Files | None = None) -> Axis:
+    """An axis by the key or the label of its parameter. Raises ``PlotError`` naming what is wrong.
+
+    files: those of a kind that there are, where that is known.
+    """
     if not name.strip():
         return Axis()
     path = _path_of(name.strip())
     label = REPLACE_LABEL if path == REPLACE else _label(path)
-    values = tuple(dict.fromkeys(_values(path, label, text)))
+    values = tuple(dict.fromkeys(_values(path, label, text, files)))
     if not values:
         raise PlotError(f"{label}: write its values, for example {_example(path)}.")
     if len(values) > MAX_VALUES:
@@ -116,9 +125,8 @@ def read_axis(name: str, text: str, prompt: str) -> Axis:
 def _path_of(name: str) -> str:
     if name.casefold() in (REPLACE, REPLACE_LABEL.casefold(), "s/r"):
         return REPLACE
-    by_label = [each.path for each in leaves() if each.label.casefold() == name.casefold()]
     try:
-        path = by_label[0] if len(by_label) == 1 else ALIASES.get(name.casefold()) or full_path(name)
+        path = path_named(name)
     except ParameterError as error:
         raise PlotError(str(error)) from None
     if path in NO_AXIS:
@@ -126,7 +134,7 @@ def _path_of(name: str) -> str:
     return path
 
 
-def _values(path: str, label: str, text: str) -> Iterator[str]:
+def _values(path: str, label: str, text: str, files: Files | None) -> Iterator[str]:
     """The values of a text, in the form in which the command line takes them."""
     try:
         rows = list(csv.reader([text.replace("\n", ", ")], skipinitialspace=True, strict=True))
@@ -138,41 +146,32 @@ def _values(path: str, label: str, text: str) -> Iterator[str]:
         return
     told = leaf(path)
     for part in parts:
-        found = _RANGE.fullmatch(part) if isinstance(told.control, (Slider, Seed)) else None
-        yield from _spread(label, part, found, told) if found else [_value(told, part)]
+        found = _RANGE.fullmatch("".join(part.split())) if isinstance(told.control, (Slider, Seed)) else None
+        try:
+            yield from _spread(label, part, found, told) if found else [spelt(told, part, files)]
+        except ParameterError as error:
+            raise PlotError(str(error)) from None
 
 
 def _spread(label: str, part: str, found: re.Match[str], told: Leaf) -> Iterator[str]:
     """The numbers of a range."""
     first, last, step, count = found.groups()
-    start, end, whole = float(first), float(last), isinstance(told.default, int)
+    start, end, whole = Fraction(first), Fraction(last), isinstance(told.default, int)  # seeds have 63 bits
     if count is not None:
         number = int(count)
         if not 1 <= number <= MAX_VALUES:
             raise PlotError(f"{label}: {part} asks for {number} values; 1 to {MAX_VALUES} are possible.")
         numbers = [start + (end - start) * place / max(1, number - 1) for place in range(number)]
     else:
-        pace = float(step) if step else (1.0 if end >= start else -1.0)
+        pace = Fraction(step) if step else Fraction(1 if end >= start else -1)
         if pace == 0 or (end - start) * pace < 0:
             raise PlotError(f"{label}: {part} never comes to its end.")
-        steps = int((end - start) / pace + 1e-9)
+        steps = int((end - start) / pace)
         if steps >= MAX_VALUES:
             raise PlotError(f"{label}: {part} has {steps + 1:,} values; {MAX_VALUES} is the most.")
         numbers = [start + pace * place for place in range(steps + 1)]
     for value in numbers:
-        yield f"{round(value)}" if whole else f"{round(value, 6):g}"
-
-
-def _value(told: Leaf, part: str) -> str:
-    match told.control:
-        case Choice(choices=choices, text=text):
-            near = [each for each in choices if part.casefold() in (each.casefold(), text(each).casefold())]
-            return near[0] if near else part
-        case Checkbox():
-            told_as = part.casefold()
-            return "true" if told_as in _YES else "false" if told_as in _NO else part
-        case _:
-            return part
+        yield f"{round(value)}" if whole else f"{round(float(value), 6):g}"
 
 
 def _cell(base: GenerationParameters, places: Sequence[tuple[Axis, str]]) -> GenerationParameters:

@@ -16,43 +16,42 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
-from modules.parameters import GenerationParameters, ParameterError, full_path
+from modules.parameters import GenerationParameters, ParameterError, leaf
+from modules.spelling import path_named, spelt
 
 MARK = "---"
 MAX_LINES = 1000
-MAX_CHARACTERS = 2**20
+MAX_CHARACTERS = 2**20  # of a list, and bytes of a file
 MAX_PROBLEMS = 20  # that are told one by one
+MAX_SHOWN = 40  # characters of a line with which something is wrong
 
-# What other programs and people call the same, in lists that they already have.
-ALIASES: Mapping[str, str] = {
-    "seed": "image_seed",
-    "steps": "advanced.overwrite_step",
-    "cfg": "guidance_scale",
-    "cfg_scale": "guidance_scale",
-    "negative": "negative_prompt",
-    "width": "advanced.overwrite_width",
-    "height": "advanced.overwrite_height",
-    "sampler": "advanced.sampler_name",
-    "scheduler": "advanced.scheduler_name",
-    "styles": "style_selections",
-    "style": "style_selections",
-    "performance": "performance_selection",
-    "aspect_ratio": "aspect_ratios_selection",
-    "number": "image_number",
-    "count": "image_number",
-    "model": "base_model",
-    "checkpoint": "base_model",
-}
 _OPTION = re.compile(r'(?<!\S)--([A-Za-z][\w.]*)(?:\s+|$)("(?:[^"\\]|\\.)*"(?!\S)|(?:(?!(?<!\S)--[A-Za-z]).)*)')
 _ESCAPED = re.compile(r"\\(.)")
 
 
 class PromptListError(ValueError):
     """A list that cannot be read at all; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a list, with its number in what it was read from."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a file, and what is wrong with others of it, in sentences."""
+
+    lines: tuple[Line, ...]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,68 +72,149 @@ def is_list(prompt: str) -> bool:
     return any(line.strip() == MARK for line in prompt.splitlines())
 
 
-def read_list(parameters: GenerationParameters) -> PromptList:
-    """The tasks of a prompt that is a list; all else is as in ``parameters``. Raises ``PromptListError``."""
-    if len(parameters.prompt) > MAX_CHARACTERS:
-        raise PromptListError(
-            f"This list is too long: {len(parameters.prompt):,} characters, {MAX_CHARACTERS:,} at most."
-        )
-    lines = parameters.prompt.splitlines()
+def one_task(parameters: GenerationParameters) -> GenerationParameters:
+    """The same parameters; raises ``PromptListError`` where their prompt is a list."""
+    if is_list(parameters.prompt):
+        raise PromptListError(f"The prompt is a list, because of its line {MARK}: one task cannot be made of it.")
+    return parameters
+
+
+def first_task(parameters: GenerationParameters) -> GenerationParameters:
+    """The parameters of the first task of a prompt that is a list, of any other the same. Raises ``ValueError``."""
+    if not is_list(parameters.prompt):
+        return parameters
+    found = read_list(parameters.prompt, parameters)
+    if not found.tasks:
+        raise PromptListError(found.problems[0])
+    return found.tasks[0]
+
+
+def read_list(prompt: str, parameters: GenerationParameters) -> PromptList:
+    """The tasks of a prompt that is a list; all else is as in ``parameters``. Raises ``PromptListError``.
+
+    Lines are counted from below ``---``.
+    """
+    if len(prompt) > MAX_CHARACTERS:
+        raise PromptListError(f"This list is too long: {len(prompt):,} characters, {MAX_CHARACTERS:,} at most.")
+    lines = prompt.splitlines()
     mark = next((number for number, line in enumerate(lines) if line.strip() == MARK), len(lines))
-    common, *more = lines[:mark] or [""]
-    wanted = [(number, line.strip()) for number, line in enumerate(lines[mark + 1 :], 1) if _says(line)]
+    wanted = [Line(number, line.strip()) for number, line in enumerate(lines[mark + 1 :], 1) if _says(line)]
     if not wanted:
         raise PromptListError(f"Below the line {MARK} there is no prompt: write one on each line.")
-    if len(wanted) > MAX_LINES:
-        raise PromptListError(f"This list has {len(wanted):,} lines; {MAX_LINES:,} is the most.")
+    return tasks_of(wanted, "\n".join(lines[:mark]), parameters)
+
+
+def tasks_of(lines: Sequence[Line], common: str, parameters: GenerationParameters) -> PromptList:
+    """A task for each line, with ``common`` behind its prompt. Raises ``PromptListError``."""
+    if len(lines) > MAX_LINES:
+        raise PromptListError(f"This list has {len(lines):,} lines; {MAX_LINES:,} is the most.")
+    main, *more = common.strip().splitlines() or [""]
     tasks, problems = [], []
-    for number, line in wanted:
+    for line in lines:
         try:
-            tasks.append(_task(line, common.strip(), more, parameters))
+            tasks.append(_task(line.text, main.strip(), more, parameters))
         except ParameterError as error:
-            problems.append(f"Line {number}: {error}")
-    return PromptList(tuple(tasks), _shortened(problems))
+            problems.append(f"Line {line.number} ({_cut(line.text)}): {error}")
+    return PromptList(tuple(tasks), shortened(problems))
 
 
-def lines_of_text(text: str) -> list[str]:
-    """The lines of a text file that are prompts."""
-    return [line.strip() for line in text.splitlines() if _says(line) and line.strip() != MARK]
+def common_of(prompt: str) -> str:
+    """What the lines of a list have in common: the prompt up to ``---``, if it has such a line."""
+    lines = prompt.splitlines()
+    mark = next((number for number, line in enumerate(lines) if line.strip() == MARK), len(lines))
+    return "\n".join(lines[:mark]).strip()
 
 
-def lines_of_table(text: str) -> list[str]:
+def read_file(data: bytes, table: bool) -> Lines:
+    """The lines of a text, or of a table. Raises ``PromptListError``."""
+    if len(data) > MAX_CHARACTERS:
+        raise PromptListError(f"it is larger than {MAX_CHARACTERS // 2**20} MB.")
+    try:
+        text = data.decode("utf-16" if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise PromptListError("it is not a text in UTF-8.") from None
+    if "\0" in text:
+        raise PromptListError("it is not a text.")
+    found = lines_of_table(text) if table else lines_of_text(text)
+    if not found.lines:
+        raise PromptListError(" ".join(["there is no prompt in it.", *found.problems]))
+    if len(found.lines) > MAX_LINES:
+        raise PromptListError(f"it has {len(found.lines):,} prompts; {MAX_LINES:,} is the most.")
+    return found
+
+
+def lines_of_text(text: str) -> Lines:
+    """The lines of a text that are prompts."""
+    lines = (Line(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if _says(line))
+    return _possible(line for line in lines if line.text != MARK)
+
+
+def lines_of_table(text: str) -> Lines:
     """A table, whose first row names parameters, as lines of a list.
 
     Columns are parted by commas, semicolons or tabs; empty cells are left to the form. Raises ``PromptListError``.
     """
     first = text.split("\n", 1)[0]
+    reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    found: list[Line] = []
+    problems: list[str] = []
     try:
-        rows = list(csv.reader(StringIO(text.replace("\0", "")), delimiter=max(",;\t", key=first.count), strict=True))
+        head = _columns(next(reader, []))
+        number = reader.line_num + 1
+        for row in reader:
+            if len(row) > len(head):
+                problems.append(f"Line {number} has {len(row)} cells, the first line has {len(head)}.")
+            elif line := _line_of_row(head, row):
+                found.append(Line(number, line))
+            number = reader.line_num + 1
     except csv.Error as error:
-        raise PromptListError(f"This table cannot be read: {error}.") from None
-    if not rows:
-        raise PromptListError("This table is empty.")
-    head = [cell.strip().lstrip("\ufeff").lower().replace(" ", "_") for cell in rows[0]]
-    paths = [_path(key) for key in head if key]
-    if "prompt" not in paths:
-        raise PromptListError("The first row of a table names its columns, and one of them must be prompt.")
-    found = []
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) > len(head):
-            raise PromptListError(f"Row {number} of this table has {len(row)} cells, its first row has {len(head)}.")
-        cells = {key: " ".join(cell.split()) for key, cell in zip(head, row, strict=False) if key and cell.strip()}
-        words = cells.pop("prompt", "")
-        options = [f"--{key} {_quoted(cell)}" for key, cell in cells.items()]
-        if words.startswith(("#", MARK)) or _OPTION.search(words):
-            options.insert(0, f"--prompt {_quoted(words)}")
-            words = ""
-        if words or options:
-            found.append(" ".join(filter(None, (words, *options))))
-    return found
+        raise PromptListError(f"line {reader.line_num} of this table cannot be read: {error}.") from None
+    possible = _possible(found)
+    return Lines(possible.lines, shortened([*problems, *possible.problems]))
 
 
-def joined(common: str, lines: Sequence[str]) -> str:
+def joined(common: str, lines: Iterable[str]) -> str:
     """A prompt that is a list, of what its lines have in common and the lines."""
     return "\n".join((*filter(None, [common.strip()]), MARK, *lines))
+
+
+def shortened(problems: Sequence[str]) -> tuple[str, ...]:
+    """The first of so many sentences, and how many more there are."""
+    left = len(problems) - MAX_PROBLEMS
+    return (*problems[:MAX_PROBLEMS], *([f"And {left} more lines like these."] if left > 0 else []))
+
+
+def _columns(row: Sequence[str]) -> list[str]:
+    """The keys of a table's columns, as options have them; an empty one is a column without meaning."""
+    if not any(cell.strip() for cell in row):
+        raise PromptListError("this table has no first line that names its columns.")
+    try:
+        return [path_named(cell) if cell.strip() else "" for cell in row]
+    except ParameterError as error:
+        raise PromptListError(f"the first line of a table names parameters, such as prompt or seed. {error}.") from None
+
+
+def _line_of_row(head: Sequence[str], row: Sequence[str]) -> str:
+    cells = {key: " ".join(cell.split()) for key, cell in zip(head, row, strict=False) if key and cell.strip()}
+    words = cells.pop("prompt", "")
+    options = [f"--{key} {_quoted(cell)}" for key, cell in cells.items()]
+    if words.startswith(("#", MARK)) or _OPTION.search(words):
+        options.insert(0, f"--prompt {_quoted(words)}")
+        words = ""
+    return " ".join(filter(None, (words, *options)))
+
+
+def _possible(lines: Iterable[Line]) -> Lines:
+    """The lines whose own words can be used, whatever the form says."""
+    kept, problems, plain = [], [], GenerationParameters()
+    for line in lines:
+        try:
+            _task(line.text, "", (), plain)
+        except ParameterError as error:
+            problems.append(f"Line {line.number} ({_cut(line.text)}): {error}")
+        else:
+            kept.append(line)
+    return Lines(tuple(kept), shortened(problems))
 
 
 def _says(line: str) -> bool:
@@ -144,23 +224,19 @@ def _says(line: str) -> bool:
 def _task(line: str, common: str, more: Sequence[str], parameters: GenerationParameters) -> GenerationParameters:
     values = dict(_options(line))
     words = _OPTION.sub("", line).strip()
-    own = ", ".join(filter(None, (words, values.pop("prompt", ""), common)))
+    own = ", ".join(filter(None, (words, values.pop("prompt", ""), common))) or parameters.prompt
     return parameters.with_values({**values, "prompt": "\n".join((own, *more))})
 
 
 def _options(line: str) -> Iterator[tuple[str, str]]:
     given = set()
     for key, value in _OPTION.findall(line):
-        path = _path(key)
+        path = path_named(key)
         if path in given:
             raise ParameterError(f"--{key} is given twice")
         given.add(path)
         quoted = len(value) > 1 and value.startswith('"') and value.endswith('"')
-        yield path, _ESCAPED.sub(r"\1", value[1:-1]) if quoted else value.strip()
-
-
-def _path(key: str) -> str:
-    return ALIASES.get(key.lower()) or full_path(key)
+        yield path, spelt(leaf(path), _ESCAPED.sub(r"\1", value[1:-1]) if quoted else value.strip())
 
 
 def _quoted(value: str) -> str:
@@ -168,6 +244,5 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _shortened(problems: Sequence[str]) -> tuple[str, ...]:
-    left = len(problems) - MAX_PROBLEMS
-    return (*problems[:MAX_PROBLEMS], *([f"And {left} more lines like these."] if left > 0 else []))
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

@@ -13,6 +13,7 @@ from modules.async_worker import AsyncWorker
 from modules.files import ModelLibrary
 from modules.look_ahead import look_ahead, vocabulary_rows
 from modules.parameters import parameters_from_ctrls
+from modules.prompt_list import first_task
 from modules.prompt_sources import prompt_sources
 from modules.settings import Settings
 
@@ -43,7 +44,7 @@ class Looker:
         """The panel's value for the ctrls in order of declaration. ``example`` is the seed of example draws."""
         seed = int(example) if isinstance(example, (int, float)) and 0 <= example < MAX_EXAMPLE else 0
         try:
-            parameters = parameters_from_ctrls(args)
+            parameters = first_task(parameters_from_ctrls(args))
             model, checkpoints = parameters.base_model, self.library.checkpoints
             facts, rows = checkpoints.facts(model), vocabulary_rows(model, checkpoints)
             found = look_ahead(parameters, seed, facts, rows, prompt_sources(self.settings), self._ask)

@@ -10,8 +10,10 @@ import gradio as gr
 
 from modules.api.front import owner_of
 from modules.async_worker import AsyncWorker
-from modules.parameters import GenerationParameters, parameters_from_ctrls
+from modules.feasible import Feasible
+from modules.parameters import parameters_from_ctrls
 from modules.plot import Plot, axis_choices, read_plot
+from modules.spelling import Files
 from modules.ui.components import with_labels
 from modules.ui.prompt_list_panel import Update, answer
 
@@ -21,20 +23,21 @@ HINT = "2, 4, 7 or 2-8 [4]"
 
 @dataclass(frozen=True)
 class PlotDesk:
-    """What happens with a plot. ``check`` gives the parameters back, or says why nothing comes of them."""
+    """What happens with a plot. ``feasible`` says what can be made now, ``files`` which files of a kind there are."""
 
     worker: AsyncWorker
-    check: Callable[[GenerationParameters], GenerationParameters]
+    feasible: Callable[[], Feasible]
+    files: Files
 
     def look(self, *args: Any) -> Update:
-        """What the plot comes to: how many pictures, and about how many seconds."""
+        """What the plot comes to: how many pictures, and about how long they take."""
         try:
             plot = self._read(args)
-            seconds = self.worker.expected_seconds(plot.cells)
+            expected = self.worker.expectation(plot.cells)
         except ValueError as error:
             return answer("refused", message=with_labels(str(error)))
         count = len(plot.cells)
-        return answer("looked", kind="plot", tasks=count, pictures=count, seconds=seconds, problems=[])
+        return answer("looked", kind="plot", tasks=count, pictures=count, time=expected.words, problems=[])
 
     def run(self, request: gr.Request, *args: Any) -> Update:
         """Queues the cells of the plot; its grid is made when all of them have ended."""
@@ -47,11 +50,8 @@ class PlotDesk:
 
     def _read(self, args: Sequence[Any]) -> Plot:
         axes, ctrls = [str(each or "") for each in args[: 2 * len(AXES)]], args[2 * len(AXES) :]
-        pairs = list(zip(axes[::2], axes[1::2], strict=True))
-        plot = read_plot(parameters_from_ctrls(ctrls), *pairs)
-        for cell in plot.cells:
-            self.check(cell)
-        return plot
+        x, y, z = zip(axes[::2], axes[1::2], strict=True)
+        return self.feasible().plot(read_plot(parameters_from_ctrls(ctrls), x, y, z, self.files))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import gradio as gr
 
 from modules.api.front import owner_of
 from modules.async_worker import AsyncWorker
-from modules.parameters import GenerationParameters, parameters_from_ctrls
+from modules.feasible import Feasible
+from modules.parameters import leaves, parameters_from_ctrls
 from modules.prompt_list import PromptList, PromptListError, read_list
 from modules.ui.components import with_labels
 
@@ -31,20 +32,20 @@ MARKUP = """
 
 @dataclass(frozen=True)
 class PromptListDesk:
-    """What happens with a list in the form. ``check`` gives the parameters back, or says why nothing comes of them."""
+    """What happens with a list in the form. ``feasible`` says what can be made now."""
 
     worker: AsyncWorker
-    check: Callable[[GenerationParameters], GenerationParameters]
+    feasible: Callable[[], Feasible]
 
     def look(self, *args: Any) -> Update:
-        """What the list comes to: how many tasks and pictures, about how many seconds, and what is wrong with it."""
+        """What the list comes to: how many tasks and pictures, about how long they take, and what is wrong with it."""
         try:
             found = self._read(args)
-            seconds = self.worker.expected_seconds(found.tasks)
+            time = self.worker.expectation(found.tasks).words
         except ValueError as error:
             return answer("refused", message=with_labels(str(error)))
         problems = [with_labels(problem) for problem in found.problems]
-        return answer("looked", tasks=len(found.tasks), pictures=found.pictures, seconds=seconds, problems=problems)
+        return answer("looked", tasks=len(found.tasks), pictures=found.pictures, time=time, problems=problems)
 
     def run(self, request: gr.Request, *args: Any) -> Update:
         """Queues the tasks of the list, but for lines with which something is wrong."""
@@ -58,15 +59,11 @@ class PromptListDesk:
         return answer("queued", last=tasks[-1])
 
     def _read(self, args: Sequence[Any]) -> PromptList:
-        found = read_list(parameters_from_ctrls(args))
-        problems = list(found.problems)
-        tasks = []
-        for task in found.tasks:
-            try:
-                tasks.append(self.check(task))
-            except ValueError as error:
-                problems.append(f"{task.prompt[:60]}: {error}")
-        return PromptList(tuple(tasks), tuple(problems))
+        # A list may be longer than a prompt.
+        place = [leaf.path for leaf in leaves()].index("prompt")
+        prompt, others = args[place], [*args[:place], "", *args[place + 1 :]]
+        found = read_list(str(prompt or ""), parameters_from_ctrls(others))
+        return self.feasible().list_of(found)
 
 
 @dataclass(frozen=True)

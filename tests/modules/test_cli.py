@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,15 +26,15 @@ QUICK = ["--set", "overwrite_step=4", "--set", "image_number=2", "--set", "image
 WITHOUT = "import sys, modules.cli, modules.async_worker; print(sorted({'torch', 'transformers', 'gradio', 'numpy'} & set(sys.modules)))"  # noqa: E501
 
 
-def start(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.modules.cli_process", str(settings.root), *arguments]
+def start(settings: Settings, *arguments: str, command: str = "generate") -> subprocess.Popen[str]:
+    whole = [sys.executable, "-m", "tests.modules.cli_process", str(settings.root), command, *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+        whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
     )
 
 
-def generate(settings: Settings, *arguments: str) -> tuple[int, str, str]:
-    process = start(settings, *arguments)
+def generate(settings: Settings, *arguments: str, command: str = "generate") -> tuple[int, str, str]:
+    process = start(settings, *arguments, command=command)
     out, errors = process.communicate()
     return process.returncode, out, errors
 
@@ -174,20 +175,61 @@ def open_real() -> Callable[[Path, list[str]], str]:
 
 def test_a_list_of_prompts_makes_a_task_of_each(settings: Settings, tmp_path: Path) -> None:
     table, out = tmp_path / "mine.csv", tmp_path / "out"
-    table.write_text("prompt,image_number\npace=0.001 a,1\npace=0.001 b,2\npace=0.001 c,99\n")
+    table.write_text("prompt,image_number,model\npace=0.001 a,1,\n\npace=0.001 b,2,\nc,99,\nd,1,gone.safetensors\n")
     wanted = ("--prompt", "soft light", "--list", str(table), "--out", str(out), "--set", "overwrite_step=4")
     code, printed, errors = generate(settings, *wanted, "--dry-run")
-    assert code == 2 and printed.startswith("2 tasks, 3 pictures: how long") and "Line 3: image_number: 99" in errors
+    assert code == 2 and printed == (
+        "2 tasks, 3 pictures: how long that takes is not known yet: nothing like it was made on this machine.\n"
+    )
+    assert "Line 5 (c" in errors and "image_number: 99 is outside" in errors and "gone.safetensors" in errors
     assert not list(out.iterdir())
     code, printed, errors = generate(settings, *wanted)
-    assert code == 2 and "Line 3" in errors
+    assert code == 2 and "Line 5" in errors
     prompts = [read_picture(Path(line)).parameters.prompt for line in printed.splitlines()]
     assert prompts == ["pace=0.001 a, soft light", *["pace=0.001 b, soft light"] * 2]
+    code, printed, errors = generate(settings, *wanted, "--dry-run")
+    assert re.fullmatch(
+        r"2 tasks, 3 pictures: about \d+ seconds?, learned from the last 3 pictures on this machine\.\n", printed
+    )
 
 
-@pytest.mark.parametrize(("name", "text", "words"), [("a.txt", "# no", "no prompt"), ("a.csv", "seed\n1", "prompt")])
+@pytest.mark.parametrize(("name", "text", "words"), [("a.txt", "# no", "no prompt"), ("a.csv", "sed\n1", "seed")])
 def test_a_list_that_cannot_be_read(settings: Settings, tmp_path: Path, name: str, text: str, words: str) -> None:
     (tmp_path / name).write_text(text)
     for path in (tmp_path / name, tmp_path / "gone.txt"):
         code, printed, errors = generate(settings, "--list", str(path))
         assert code == 2 and not printed and (words if path.exists() else "No such file") in errors
+
+
+PLOT = ("--prompt", "pace=0.001 a red cat", "--x", "guidance_scale=2-4 (+1)", "--y", "s/r=red, blue", *QUICK[:2])
+
+
+def test_a_plot_prints_its_pictures_and_its_grid(settings: Settings) -> None:
+    code, printed, errors = generate(settings, *PLOT, "--dry-run", command="plot")
+    assert code == 0 and printed.startswith("6 tasks, 6 pictures: how long"), errors
+    code, printed, errors = generate(settings, *PLOT, "--set", "image_seed=7", command="plot")
+    assert code == 0, errors
+    files = printed.splitlines()
+    assert len(files) == 7 and "grid" in files[-1]
+    told = [read_picture(Path(file)).parameters for file in files[:6]]
+    assert [(each.guidance_scale, each.image_seed, each.prompt[11:]) for each in told] == [
+        (scale, 7, f"a {colour} cat") for colour in ("red", "blue") for scale in (2, 3, 4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--x", "base_model=pinhole-mini-base, gone"], "there is no file 'gone'"),
+        (["--x", "lora_1.weight=0,1"], "LoRA 1 Weight changes nothing here"),
+        (["--x", "guidance_scale=0.5, 99"], "outside 1 to 30"),
+        (["--x", "seed=1,2", "--list", "list.txt"], "only one of them"),
+        (["--x", "seed=1-40", "--y", "sharpness=1-40 [40]"], "1600 pictures"),
+    ],
+)
+def test_a_plot_that_cannot_be_is_refused_before_anything_is_made(
+    settings: Settings, arguments: list[str], words: str
+) -> None:
+    code, printed, errors = generate(settings, *arguments, command="plot")
+    assert code == 2 and words in errors and not printed
+    assert not settings.outputs.exists() or not list(settings.outputs.rglob("*.png"))

@@ -50,13 +50,15 @@ def test_a_file_becomes_lines_of_the_prompt(visitor: Visitor, served: Served) ->
     page = visitor.open(served)
     page.fill("#prompt textarea", "soft light\n---\nold")
     page.evaluate(DROP, ["mine.csv", 'prompt,seed\n"a cat, sitting",5\na dog,\n'])
-    wanted = 'soft light\n---\na cat, sitting --seed "5"\na dog'
+    wanted = 'soft light\n---\na cat, sitting --image_seed "5"\na dog'
     page.wait_for_function("(wanted) => document.querySelector('#prompt textarea').value === wanted", arg=wanted)
+    page.evaluate(DROP, ["half.csv", "prompt,seed\na hen,1,2\na cow,3\n"])
+    page.wait_for_selector("text=Line 2 has 3 cells, the first line has 2.")
     page.evaluate(DROP, ["mine.txt", "a fox\n# no\n"])
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'soft light\\n---\\na fox'")
     visitor.expected = ("status of 422",)
-    page.evaluate(DROP, ["broken.csv", "seed\n1"])
-    page.wait_for_selector("text=broken.csv: The first row of a table names its columns")
+    page.evaluate(DROP, ["broken.csv", "sed\n1"])
+    page.wait_for_selector("text=broken.csv: the first line of a table names parameters")
 
 
 def test_a_list_of_nothing_is_refused_in_words(visitor: Visitor, served: Served) -> None:

@@ -1,5 +1,5 @@
 // A list of prompts: Generate asks first what it comes to, and a file of them that is dropped becomes lines of the prompt.
-import { duration, notify } from "./stage.js";
+import { notify } from "./stage.js";
 import { isEditing, joinIn } from "./queue.js";
 
 const MARK = /^\s*---\s*$/m;
@@ -49,7 +49,8 @@ export async function takeFile(file) {
     field.value = [before, "---", ...answer.lines].filter(Boolean).join("\n");
     field.dispatchEvent(new Event("input", { bubbles: true }));
     field.focus();
-    notify(`${many(answer.lines.length, "line")} of ${file.name} in the prompt. Generate asks before it begins.`, "note");
+    const wrong = answer.problems.length ? `\n${answer.problems.join("\n")}` : "";
+    notify(`${many(answer.lines.length, "line")} of ${file.name} in the prompt. Generate asks before it begins.` + wrong, "note");
   } catch (error) {
     notify(error instanceof TypeError || error instanceof SyntaxError ? "The list could not be read. Please try once more." : error.message, "error");
   }
@@ -67,10 +68,9 @@ function answered(value) {
   }
 }
 
-function open({ tasks, pictures, seconds, problems, ...told }) {
+function open({ tasks, pictures, time, problems, ...told }) {
   kind = told.kind ?? "list";
   box.querySelector("h2").textContent = kind === "plot" ? "An X/Y/Z plot" : "A list of prompts";
-  const time = seconds ? `about ${duration(seconds)} on this machine` : "how long that takes is not known yet";
   part("sum").textContent = tasks ? `${kind === "plot" ? "" : `${many(tasks, "task")}, `}${many(pictures, "picture")}: ${time}.` : "No line of it can be used.";
   part("problems").replaceChildren(...problems.map((words) => Object.assign(document.createElement("li"), { textContent: words })));
   part("run").disabled = !tasks;
