@@ -28,6 +28,7 @@ from modules.engine_messages import (
     unpack_message,
 )
 from modules.engine_process import Factory, load_pipeline, main
+from modules.machine import memory_kills
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,16 @@ class Engine(Protocol):
 class LocalEngine:
     """An engine in a process of its own on this machine, started when it is first needed and after each death."""
 
-    def __init__(self, config: EngineConfig, factory: Factory = load_pipeline) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        factory: Factory = load_pipeline,
+        memory_kills: Callable[[], int | None] = memory_kills,
+    ) -> None:
+        """memory_kills: how many processes the system has ended so far because memory ran out, if it tells."""
         self._config = config
+        self._memory_kills = memory_kills
+        self._kills_before: int | None = None
         self._factory = factory
         self._talk = threading.Lock()  # of asking and hearing the answer; taken before the other one
         self._run_is_due = threading.Event()
@@ -240,6 +249,7 @@ class LocalEngine:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=main, args=(theirs, self._config, self._factory), daemon=True, name="engine")
+        self._kills_before = self._memory_kills()
         process.start()
         theirs.close()  # so that the pipe ends with the process
         self._process, self._connection = process, ours
@@ -265,9 +275,14 @@ class LocalEngine:
         if code is None:
             self._end()
             return EngineDied("The engine did not answer any more and was ended.")
-        if code == -signal.SIGTERM:
-            return EngineDied("The engine was ended from outside.", from_outside=True)
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else ""
+            if name == "SIGTERM" or (name == "SIGKILL" and self._memory_was_enough()):
+                return EngineDied("The engine was ended from outside.", from_outside=True)
             return EngineDied(f"The engine was killed (signal {-code}). {SIGNALS.get(name, '')}".strip())
         return EngineDied(f"The engine ended unexpectedly (exit code {code}).")
+
+    def _memory_was_enough(self) -> bool:
+        """Whether the system tells that it ended no process for want of memory since this one began."""
+        now = self._memory_kills()
+        return now is not None and now == self._kills_before

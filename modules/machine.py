@@ -43,7 +43,7 @@ class Machine:
         return (self._clock(), self._swapped(), *self._processors(), times.user + times.system)
 
     def _swapped(self) -> float:
-        counts = dict(line.split(" ", 1) for line in _text(self._proc / "vmstat").splitlines() if " " in line)
+        counts = _counts(self._proc)
         try:
             return float(counts["pswpin"]) + float(counts["pswpout"])
         except (KeyError, ValueError):
@@ -60,6 +60,12 @@ class Machine:
         return (user + nice + system + sum(rest)) / ticks, (idle + wait) / ticks
 
 
+def memory_kills(proc: Path = PROC) -> int | None:
+    """How many processes the system has ended since its start because memory ran out; None where it does not tell."""
+    counts = _counts(proc)
+    return int(counts["oom_kill"]) if counts.get("oom_kill", "").isdigit() else None
+
+
 def nvidia_card(devices: Path = PCI) -> bool:
     """Whether an NVIDIA card is plugged in, working or not."""
     try:
@@ -69,6 +75,10 @@ def nvidia_card(devices: Path = PCI) -> bool:
         )
     except OSError:
         return False
+
+
+def _counts(proc: Path) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in _text(proc / "vmstat").splitlines() if " " in line)
 
 
 def _text(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,9 @@ from modules.timings import with_stages
 log = logging.getLogger(__name__)
 
 MAX_ENGINE_DEATHS = 2  # at one and the same picture
-MAX_APP_DEATHS = 3  # likewise
+MAX_ENDED_FROM_OUTSIDE = 12  # likewise
+MAX_APP_DEATHS = 5  # likewise
+OUTSIDE_PER_MODE = 3  # a guard of the memory that is not the system's own looks like somebody from outside
 
 
 class TaskFailed(ValueError):
@@ -49,6 +52,7 @@ class Live:
         self.engine: Engine | None = None
         self.trouble: StoreError | None = None
         self.mishaps = 0
+        self.ended_from_outside = Counter[str]()  # how often the engine was, by where it stood
         self.notes: list[str] = []
         self.delays: dict[str, float] = {}
         self.asked_at: float | None = None
@@ -111,8 +115,7 @@ class TaskRunner:
                     raise Closing from None
                 todo = self._todo(task, parameters, jobs)
                 if todo and not live.stopping:
-                    self._mourn(task, live, death, f"picture {todo[0].index + 1} of {len(jobs)}")
-                    lowered += not death.from_outside
+                    lowered += self._mourn(task, live, death, f"picture {todo[0].index + 1} of {len(jobs)}")
                 continue
             if live.trouble is not None:
                 raise live.trouble
@@ -153,20 +156,27 @@ class TaskRunner:
             facts = {"task": task.id, "grid": count}
             self._store.add_picture(PictureRecord(identity, task.id, count, path, 0, *size, time.time(), facts))
 
-    def _mourn(self, task: TaskRecord, live: Live, death: EngineDied, place: str) -> None:
-        """Says that the engine died, and raises ``TaskFailed`` if it is the second time at the same picture."""
-        deaths = self._store.count_engine_death(task.id)
-        if deaths >= MAX_ENGINE_DEATHS:
+    def _mourn(self, task: TaskRecord, live: Live, death: EngineDied, place: str) -> bool:
+        """Says that the engine died; returns whether it is to go on in the next lower memory mode.
+
+        Raises ``TaskFailed`` if the picture is the reason as far as can be told: it died before over the same one, or
+        was ended from outside too often to be chance.
+        """
+        live.ended_from_outside[place] += death.from_outside
+        deaths = live.ended_from_outside[place] if death.from_outside else self._store.count_engine_death(task.id)
+        if deaths >= (MAX_ENDED_FROM_OUTSIDE if death.from_outside else MAX_ENGINE_DEATHS):
             raise TaskFailed(
                 f"{death} It happened {deaths} times at {place}, so the task is given up. "
                 "Finished pictures are kept; a smaller size or another model may work for the rest."
             )
         log.warning("%s", death)
         live.mishaps += 1
+        lower = not death.from_outside or deaths % OUTSIDE_PER_MODE == 0
         live.channel.note(
-            f"{death} It is being started again{'' if death.from_outside else ' in the next lower memory mode'}; the "
-            f"task goes on at {place}, and nothing that is finished is lost."
+            f"{death} It is being started again{' in the next lower memory mode' if lower else ''}; the task goes on "
+            f"at {place}, and nothing that is finished is lost."
         )
+        return lower
 
     def _todo(self, task: TaskRecord, parameters: GenerationParameters, jobs: Sequence[ImageJob]) -> list[ImageJob]:
         """The jobs that are not settled.

@@ -92,6 +92,6 @@ def _misbehave(wishes: dict[str, str], here: str) -> None:
     mark = Path(wishes["mark"]) if "mark" in wishes else None
     if wishes.get("die-once") == here and mark is not None and not mark.exists():
         mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)
     if wishes.get("die") == here:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)

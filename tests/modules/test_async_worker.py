@@ -268,10 +268,10 @@ def test_an_engine_killed_mid_run_is_started_again_and_the_task_resumed(worker: 
     events = worker.follow(task_id)
     until(events, saved(1))
     before = engine_of()
-    os.kill(before, signal.SIGKILL)
+    os.kill(before, signal.SIGSEGV)
     told = until(events, lambda event: isinstance(event, Preview) and event.note != "")
     assert isinstance(told, Preview)
-    assert "killed (signal 9)" in told.note and "goes on at picture 2 of 3" in told.note
+    assert "killed (signal 11)" in told.note and "goes on at picture 2 of 3" in told.note
     assert "in the next lower memory mode" in told.note
     finish = list(events)[-1]
     assert isinstance(finish, Finish)
@@ -319,7 +319,7 @@ def test_deaths_at_different_pictures_are_forgiven(worker: AsyncWorker, tmp_path
     task_id = worker.submit(parameters)
     events = worker.follow(task_id)
     until(events, saved(1))
-    os.kill(engine_of(), signal.SIGKILL)
+    os.kill(engine_of(), signal.SIGSEGV)
     finish = list(events)[-1]
     assert isinstance(finish, Finish)
     assert_complete(finish, parameters)
@@ -420,17 +420,17 @@ def test_ctrl_c_is_for_the_application_and_the_engine_ends_with_it(settings: Set
     wait_for(lambda: not exists(engine))
 
 
-def test_an_application_that_died_three_times_over_a_picture_gives_it_up(
+def test_an_application_that_died_five_times_over_a_picture_gives_it_up(
     settings: Settings, open_worker: Callable[[], AsyncWorker]
 ) -> None:
     worker = open_worker()
     blocker = worker.submit(task("pace=0.3", pictures=1))
     until(worker.follow(blocker), at_picture(1))
     task_id = worker.submit(task())
-    worker._store._connection.execute("UPDATE tasks SET app_deaths = 3 WHERE id = ?", (task_id,))
+    worker._store._connection.execute("UPDATE tasks SET app_deaths = 5 WHERE id = ?", (task_id,))
     worker.stop(blocker)
     finish = end_of(worker, task_id)
-    assert finish.state == "failed" and "Pinhole ended 3 times over this task" in finish.message
+    assert finish.state == "failed" and "Pinhole ended 5 times over this task" in finish.message
     assert worker.retry(task_id)
     assert_complete(end_of(worker, task_id), task())
 

@@ -26,6 +26,7 @@ from modules.parameters import GenerationParameters
 from modules.settings import Settings
 from modules.store import DATABASE, Store, StoreError
 from modules.store_file import in_words
+from modules.task_run import MAX_ENDED_FROM_OUTSIDE
 from tests.modules.conftest import ROOT
 
 Opener = Callable[[], AsyncWorker]
@@ -143,7 +144,7 @@ def test_outputs_that_are_no_folder(worker: AsyncWorker, settings: Settings) -> 
     ("number", "words", "lowered"),
     [
         (signal.SIGTERM, "The engine was ended from outside. It is being started again; the task goes on", False),
-        (signal.SIGKILL, "memory ran out. It is being started again in the next lower memory mode", True),
+        (signal.SIGSEGV, "a fault in a driver or in a library. It is being started again in the next lower", True),
         (signal.SIGBUS, "a model file was cut short or replaced while it was read", True),
         (signal.SIGILL, "this PyTorch is built for another processor", True),
     ],
@@ -163,6 +164,47 @@ def test_an_engine_that_is_killed(worker: AsyncWorker, number: signal.Signals, w
     assert end.state == "done" and len(end.pictures) == 2, end.message
     assert any(words in note and "nothing that is finished is lost" in note for note in notes), notes
     assert ("lowered=1" in end.message) is lowered
+
+
+def killing(worker: AsyncWorker, times: int, task_id: str) -> Finish:
+    """Kills the engine again and again over the second picture of a task, as somebody from outside does."""
+    killed: set[int] = set()
+    engine = worker._engines[0]
+    assert isinstance(engine, LocalEngine)
+    for event in worker.follow(task_id, poll=0.02):
+        if isinstance(event, Preview) and event.index == 1 and len(killed) < times:
+            found = engine.process_id
+            if found is not None and found not in killed:
+                killed.add(found)
+                os.kill(found, signal.SIGKILL)
+        if isinstance(event, Finish):
+            assert len(killed) == times
+            return event
+    raise AssertionError("the task has no end")
+
+
+def test_who_kills_the_engine_again_and_again_does_not_cost_the_picture(worker: AsyncWorker) -> None:
+    """The system tells that memory did not run out; the third time Pinhole goes down a mode all the same."""
+    end = killing(worker, 4, worker.submit(task("pace=0.05", pictures=3)))
+    assert end.state == "done" and len(end.pictures) == 3, end.message
+    assert "4 times" in end.message and "lowered=1" in end.message and "lowered=2" not in end.message
+
+
+def test_an_engine_that_the_system_killed_for_its_memory_goes_down_a_mode(worker: AsyncWorker) -> None:
+    engine = worker._engines[0]
+    assert isinstance(engine, LocalEngine)
+    engine._memory_kills = iter(range(1_000_000, 2_000_000)).__next__  # one more at every look
+    end = killing(worker, 1, worker.submit(task("pace=0.05", pictures=3)))
+    assert end.state == "done" and "once" in end.message and "lowered=1" in end.message
+    end = killing(worker, 2, worker.submit(task("pace=0.05", pictures=3)))
+    assert end.state == "failed" and "Mostly this means that memory ran out." in end.message
+    assert "It happened 2 times at picture 2 of 3, so the task is given up." in end.message
+
+
+def test_who_never_stops_killing_it_is_told_so(worker: AsyncWorker) -> None:
+    end = killing(worker, MAX_ENDED_FROM_OUTSIDE, worker.submit(task("pace=0.05", pictures=2)))
+    assert end.state == "failed" and len(end.pictures) == 1
+    assert f"It happened {MAX_ENDED_FROM_OUTSIDE} times at picture 2 of 2" in end.message
 
 
 def test_what_nobody_has_foreseen_says_what_is_kept(worker: AsyncWorker) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modules.conditions import Computing, Readings
-from modules.machine import Machine, nvidia_card
+from modules.machine import Machine, memory_kills, nvidia_card
 from modules.slowness import REASONS, SLOW, Situation, why_slow
 
 GPU = Computing(device="cuda", gpu="GeForce RTX 3060", gpu_memory=12 << 30)
@@ -100,3 +100,11 @@ def test_a_card_that_is_plugged_in_is_seen(tmp_path: Path) -> None:
     (tmp_path / "b" / "class").write_text("0x030200\n")
     assert nvidia_card(tmp_path)
     assert not nvidia_card(tmp_path / "nowhere")
+
+
+def test_how_often_memory_ran_out(tmp_path: Path) -> None:
+    assert memory_kills(tmp_path) is None
+    (tmp_path / "vmstat").write_text("nr_free_pages 5\noom_kill 3\npswpin 0\n")
+    assert memory_kills(tmp_path) == 3
+    (tmp_path / "vmstat").write_text("nr_free_pages 5\n")
+    assert memory_kills(tmp_path) is None
