@@ -7,7 +7,6 @@ import logging
 import socket
 import sys
 import threading
-import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,13 +15,15 @@ from secrets import token_hex
 from typing import Any
 
 import gradio as gr
+from fastapi import APIRouter
 
 from modules.api import download_routes, history_routes, language_routes, owner_routes, queue_routes, task_routes
 from modules.api.front import owner_of
 from modules.api.guard import is_loopback
 from modules.api.login import Gate
+from modules.api.public import Public
 from modules.api.routes import assets_address, head, router
-from modules.api.server import Server, application, end_in_order, give_gradio_a_folder
+from modules.api.server import Server, application, end_in_order, give_gradio_a_folder, tell_ready
 from modules.async_worker import AsyncWorker
 from modules.auth import AuthError
 from modules.choices import NO_MODEL
@@ -30,7 +31,6 @@ from modules.connections import watch_connections
 from modules.downloads import Downloads
 from modules.feasible import Feasible
 from modules.files import ModelFileError, ModelLibrary, check_base_model
-from modules.flags import address_of, addresses_elsewhere
 from modules.history import History, Keeper
 from modules.localization import Languages
 from modules.model_cards import Catalogue
@@ -325,13 +325,28 @@ def _wire_form(
     recalled.then(partial(styles_tab.sorted_anew, handlers.settings.styles, ""), styles, styles, **EVENT)
 
 
+def _routes(
+    handlers: Handlers, downloads: Downloads, history: Store, keeper: Keeper, languages: Languages, everybodys: bool
+) -> APIRouter:
+    """What is answered beside the page itself. ``everybodys``: whether the history shows everybody's pictures."""
+    settings, worker, connections = handlers.settings, handlers.worker, downloads.reach.log
+    routes = router(worker.picture, partial(read_styles, settings.styles))
+    routes.include_router(download_routes.router(downloads))
+    routes.include_router(history_routes.router(History(history), settings.thumbnails, everybodys, keeper.look))
+    routes.include_router(queue_routes.router(worker))
+    routes.include_router(task_routes.router(worker, lambda: handlers.presets.start().parameters, handlers.possible))
+    routes.include_router(owner_routes.router(OwnerSettings(settings), connections, settings.offline))
+    routes.include_router(language_routes.router(languages, settings.language))
+    return routes
+
+
 def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = None) -> None:
     """Serve the page until interrupted, on ``door``, which is bound already.
 
     The engine is started when somebody looks at the page, or after some seconds: until then it would only take the
     processor away from the page. Raises ``StoreError``.
     """
-    gate = Gate.of(settings, is_loopback(settings.host), sys.stdout.write)
+    gate = Gate.of(settings, is_loopback(settings.host) and not settings.share, sys.stdout.write)
     worker = worker or create_worker(settings)
     give_gradio_a_folder(settings.data / "gradio")
     languages = Languages(settings.languages)
@@ -341,17 +356,12 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
     downloads, history = Downloads(settings, library), Store(settings.kept / DATABASE)
     keeper = Keeper(History(history), settings.outputs)
     handlers = Handlers(settings, library, worker, looked_at.set)
-    everybodys = is_loopback(settings.host) and not gate.closed
-    routes = router(worker.picture, partial(read_styles, settings.styles))
-    routes.include_router(download_routes.router(downloads))
-    routes.include_router(history_routes.router(History(history), settings.thumbnails, everybodys, keeper.look))
-    routes.include_router(queue_routes.router(worker))
-    routes.include_router(task_routes.router(worker, lambda: handlers.presets.start().parameters, handlers.possible))
-    routes.include_router(owner_routes.router(OwnerSettings(settings), downloads.reach.log, settings.offline))
-    routes.include_router(language_routes.router(languages, settings.language))
     assets = assets_address()
     page = build_ui(handlers, assets, gate.closed)
-    app = application(page, theme(), routes, head(assets, settings.theme, settings.keep), settings.host, gate.around)
+    routes = _routes(handlers, downloads, history, keeper, languages, is_loopback(settings.host) and not gate.closed)
+    public = Public(settings, downloads.reach)
+    frame = head(assets, settings.theme, settings.keep)
+    app = application(page, theme(), routes, frame, settings.host, gate.around, public)
 
     def start_engine() -> None:
         looked_at.wait(ENGINE_WAITS_SECONDS)
@@ -360,30 +370,20 @@ def serve(settings: Settings, door: socket.socket, worker: AsyncWorker | None = 
 
     def ready() -> None:
         tell_ready(door, settings.in_browser)
+        public.open()
         threading.Thread(target=start_engine, name="start-engine", daemon=True).start()
 
     end_in_order()
     try:
         with suppress(KeyboardInterrupt):
             watch_connections(downloads.reach.log, settings.offline)
-            Server(app, ready).run(sockets=[door])
+            Server(app, ready).run(sockets=[door, *public.doors])
         sys.stdout.write("\nPinhole is ending. What is not finished goes on at the next start.\n")
     finally:
+        public.close()
         downloads.close()
         worker.close()
         history.close()
-
-
-def tell_ready(door: socket.socket, in_browser: bool) -> None:
-    """Say where the page is, and show it in a browser if that is wanted."""
-    address = address_of(door)
-    log.info("answering on %s", address)
-    sys.stdout.write(f"Pinhole is ready at {address}   (Ctrl+C ends it)\n")
-    for other in addresses_elsewhere(door):
-        sys.stdout.write(f"On other machines: {other}\n")
-    sys.stdout.flush()
-    if in_browser:
-        threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
 
 
 def main(settings: Settings, door: socket.socket) -> int:

@@ -35,7 +35,10 @@ def parser() -> argparse.ArgumentParser:
         "--listen", dest="host", nargs="?", const="0.0.0.0", metavar="ADDRESS",
         help="answer other machines as well (without ADDRESS: all that reach this one); they have to sign in",
     )  # fmt: skip
-    made.add_argument("--share", action=_Declined, nargs=0, help=argparse.SUPPRESS)
+    made.add_argument(
+        "--share", action="store_true", default=None,
+        help="an address on the internet too, through Gradio's servers, for some days; everybody has to sign in",
+    )  # fmt: skip
     made.add_argument("--preset", metavar="NAME", help="the preset to start with (a file in the presets folder)")
     made.add_argument(
         "--language", metavar="NAME", help="the page's language, a file in the folder language: zh, de, …"
@@ -178,16 +181,6 @@ class _Accepted(argparse.Action):
         sys.stderr.write(f"{self.option_strings[0]} has no effect: {self.const}.\n")
 
 
-class _Declined(argparse.Action):
-    """A flag of other programs that would be answered with less than it promises."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
-        parser.error(
-            "--share is not there: it would send your pictures and prompts through a stranger's server. For machines "
-            "of your network use --listen; for those elsewhere a VPN, or ssh -L 7865:127.0.0.1:7865 to this machine."
-        )
-
-
 def _threads(text: str) -> int:
     """A number of threads; 0 or less, as for older programs, means as many as are usual."""
     try:
@@ -200,8 +193,8 @@ def _threads(text: str) -> int:
 
 
 PAGE_SETTINGS = (
-    "host", "port", "preset", "language", "theme", "outputs", "in_browser", "preset_downloads", "hf_mirror", "offline",
-    "metadata", "keep", "temp",
+    "host", "port", "share", "preset", "language", "theme", "outputs", "in_browser", "preset_downloads", "hf_mirror",
+    "offline", "metadata", "keep", "temp",
 )  # fmt: skip
 """The flags that are fields of `Settings` by themselves."""
 

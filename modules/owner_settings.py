@@ -53,8 +53,9 @@ ROWS: tuple[Row, ...] = (
     Row("path_data", "Queue and history", "fixed", "Moving it would begin a new history: path_data in config.txt."),
     Row("host", "Address", "fixed", "Who may reach this page."),
     Row("port", "Port", "fixed", "Another one: --port."),
+    Row("share", "Address on the internet", "fixed", "Through Gradio's servers: --share."),
     Row("preset", "Preset at the start", "fixed", "Another one: --preset, or from the page's presets."),
-    Row("in_browser", "Opens the browser", "fixed", "Not: --disable-in-browser."),
+    Row("in_browser", "Opens the browser", "fixed", "It stays closed with --disable-in-browser."),
     Row("memory", "Memory", "fixed", "Flags such as --always-low-vram; --help lists them."),
     Row("defaults", "Defaults under every preset", "fixed", "The keys default_... in config.txt."),
 )
@@ -153,7 +154,7 @@ def _shown(row: Row, value: Any) -> Any:
         return ", ".join(_policy_words(value)) or "decided from what is free"
     if row.key == "defaults":
         return ", ".join(value) or "none"
-    if row.key == "in_browser":
+    if row.key in ("in_browser", "share"):
         return "yes" if value else "no"
     if row.kind == "folders":
         return [str(folder) for folder in _folders(value)]

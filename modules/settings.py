@@ -30,8 +30,9 @@ class Settings:
     ``default_*`` keys, applied under every preset. ``memory`` says where models lie and in which numbers they compute.
     ``preset_downloads`` is whether what a preset names may be fetched when asked for, ``hf_mirror`` the address that
     stands for the Hub's, ``private_addresses`` whether it may come from this machine and its network; ``offline``: no
-    connection beyond this machine is opened. ``config`` is the configuration file, there or not; ``sources`` says in
-    words where the value of a field comes from, if it is not the built-in one.
+    connection beyond this machine is opened; ``share``: the page gets an address on the internet. ``config`` is the
+    configuration file, there or not; ``sources`` says in words where the value of a field comes from, if it is not the
+    built-in one.
     ``created_by`` is the name that pictures carry, empty for none.
     ``language`` is what the page speaks to a browser that has chosen nothing (empty: what that browser is set to).
     ``theme`` is its colours likewise: light or dark. ``metadata`` is whether pictures may tell how they were made;
@@ -64,6 +65,7 @@ class Settings:
     private_addresses: bool = False
     created_by: str = ""
     offline: bool = False
+    share: bool = False
     config: Path | None = field(default=None, compare=False)
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     notes: tuple[str, ...] = ()
@@ -308,6 +310,10 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"port: {settings.port!r} is outside 0 to 65535")
     if not isinstance(settings.host, str) or not settings.host:
         raise SettingsError(f"host: {settings.host!r} is not an address")
+    if settings.share and settings.offline:
+        raise SettingsError(
+            "--share needs a connection to Gradio's servers, and --offline lets none leave this machine"
+        )
     if settings.theme not in ("", "light", "dark"):
         raise SettingsError(f"theme: {settings.theme!r} is neither light nor dark")
     return replace(settings, hf_mirror=checked_mirror(settings.hf_mirror, "hf_mirror"))

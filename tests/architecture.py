@@ -43,7 +43,7 @@ _NETWORK = ("modules/https.py", "tests/")
 _REFERENCES = ("benchmarks/", "tests/", "training/")
 OWNERS: Mapping[str, tuple[str, ...]] = {
     "torch": _TORCH, "torchsde": _TORCH, "safetensors.torch": _TORCH,
-    "gradio": ("webui.py", "modules/ui/", "modules/api/server.py", "benchmarks/", "tests/"),
+    "gradio": ("webui.py", "modules/ui/", "modules/api/server.py", "modules/api/public.py", "benchmarks/", "tests/"),
     "fastapi": _PAGE, "starlette": _PAGE, "uvicorn": _PAGE,
     "diffusers": _REFERENCES, "transformers": _REFERENCES, "accelerate": _REFERENCES, "playwright": _REFERENCES,
     # Nothing but downloads goes to the network.

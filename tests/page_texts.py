@@ -24,7 +24,7 @@ ELSEWHERE = frozenset(
         "modules/metadata_writing.py", "modules/ui/theme.py", "modules/api/server.py", "modules/locks.py",
         "modules/engine_messages.py", "modules/ui/panel.py", "modules/ui/components.py", "modules/api/guard.py",
         "modules/api/routes.py", "modules/api/front.py", "modules/localization.py",
-        "modules/auth.py", "modules/machine.py", "modules/api/task_routes.py",
+        "modules/auth.py", "modules/machine.py", "modules/api/task_routes.py", "modules/api/public.py",
     }
 )  # fmt: skip
 # The engine's parts that nothing the page sends can make complain, as it is checked before.
@@ -87,7 +87,7 @@ _WORDS = re.compile(r"[^\W\d_]{2,}[,;:.]? +(?:[^\W\d_]|\{|\d)|\} +[^\W\d_]{2,}|^
 _NAMES = re.compile(r"^LoRA \d$|\.safetensors")  # in the built page; what is said of them is in the code
 _CAPITAL = re.compile(r"[A-Z][a-z]{2,}(?!\w)")
 _CODE = re.compile(
-    r"=>|[{;]\s*\w+\s*:|^[MLHV]\d|^[#.\[]|^\w+\[|::|\]\s|--|^image/|^https?:|^[a-z-]+: [a-z0-9]+;"
+    r"=>|[{;]\s*\w+\s*:|^[MLHV]\d|^[#.\[]|^\w+\[|::|\]\s|(?:^|[({])\s*--|^image/|^https?:|^[a-z-]+: [a-z0-9]+;"
     r"|SELECT|TABLE|\b(?:AND|IS|BY|SET)\b|^private, |filename="
 )
 

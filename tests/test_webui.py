@@ -15,11 +15,13 @@ from fastapi.testclient import TestClient
 
 import webui
 from modules.api.front import OWNER_COOKIE
+from modules.api.public import Public
 from modules.api.routes import assets_address, head, router
 from modules.api.server import application, give_gradio_a_folder
 from modules.async_worker import AsyncWorker
 from modules.choices import NO_MODEL
 from modules.files import ModelLibrary
+from modules.https import Reach
 from modules.parameters import BUILT_IN_MODEL, GenerationParameters, leaves, parameters_to_ctrls
 from modules.presets import MINI_PRESET
 from modules.settings import Settings
@@ -230,7 +232,8 @@ def client(handlers: webui.Handlers) -> Iterator[TestClient]:
     give_gradio_a_folder(handlers.settings.data / "gradio")
     assets = assets_address()
     page = webui.build_ui(handlers, assets)
-    app = application(page, theme(), router(handlers.worker.picture), head(assets), "127.0.0.1", lambda app: app)
+    public, routes = Public(handlers.settings, Reach()), router(handlers.worker.picture)
+    app = application(page, theme(), routes, head(assets), "127.0.0.1", lambda app: app, public)
     with TestClient(app, base_url="http://127.0.0.1:7865") as opened:
         yield opened
 

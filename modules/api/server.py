@@ -7,6 +7,9 @@ import logging
 import os
 import signal
 import socket
+import sys
+import threading
+import webbrowser
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +24,10 @@ from starlette.types import ASGIApp
 
 from modules.api.front import Front
 from modules.api.guard import Door, Guard, host_check
+from modules.api.public import Public
+from modules.flags import address_of, addresses_elsewhere
+
+log = logging.getLogger(__name__)
 
 # Everybody who watches a task keeps a thread waiting for its next event; the usual 40 would be shared with Stop.
 THREADS = 400
@@ -29,9 +36,18 @@ MOST_WORDS = 200  # characters of the names of what was not understood
 
 
 def application(
-    page: gr.Blocks, look: gr.themes.Base, routes: APIRouter, head: str, host: str, login: Callable[[ASGIApp], ASGIApp]
+    page: gr.Blocks,
+    look: gr.themes.Base,
+    routes: APIRouter,
+    head: str,
+    host: str,
+    login: Callable[[ASGIApp], ASGIApp],
+    public: Public,
 ) -> ASGIApp:
-    """The whole server as one ASGI app, answering to the names that mean ``host``; ``login`` goes around all of it."""
+    """The whole server as one ASGI app, answering to the names that mean ``host``; ``login`` goes around all of it.
+
+    Where there is a ``public`` address it answers to that as well, at a door of its own.
+    """
     app = application_of(routes)
     gr.mount_gradio_app(
         app,
@@ -48,7 +64,8 @@ def application(
         mcp_server=False,
         theme=look,
     )
-    return Guard(login(Door(Front(app, head))), host_check(host))
+    inside = login(Door(Front(app, head)))
+    return public.beside(Guard(inside, host_check(host)), inside)
 
 
 def application_of(routes: APIRouter) -> FastAPI:
@@ -63,6 +80,18 @@ def application_of(routes: APIRouter) -> FastAPI:
         return JSONResponse({"error": f"This was not understood: {', '.join(places)[:MOST_WORDS]}."}, 422)
 
     return app
+
+
+def tell_ready(door: socket.socket, in_browser: bool) -> None:
+    """Say where the page is, and show it in a browser if that is wanted."""
+    address = address_of(door)
+    log.info("answering on %s", address)
+    sys.stdout.write(f"Pinhole is ready at {address}   (Ctrl+C ends it)\n")
+    for other in addresses_elsewhere(door):
+        sys.stdout.write(f"On other machines: {other}\n")
+    sys.stdout.flush()
+    if in_browser:
+        threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
 
 
 def end_in_order() -> None:

@@ -1,6 +1,7 @@
 """The page on a miniature home with the stand-in pipeline, for browsers: `python -m tests.ui.page_server ROOT`.
 
-Prints the address when it answers. It takes any free port, or PORT as a second argument.
+Prints the address when it answers. It takes any free port, or PORT as a second argument; `--share` behind that as the
+application does.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def home(root: Path) -> Settings:
     return settings
 
 
-def main(root: Path, port: int) -> None:
+def main(root: Path, port: int, share: bool) -> None:
     """Serve until killed."""
-    with passing(home(root)) as settings:
+    with passing(replace(home(root), share=share)) as settings:
         webui.serve(settings, bind(settings.host, port, search=False), create_worker(settings, factory=build))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, "--share" in sys.argv)
