@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -124,7 +124,8 @@ class OwnerSettings:
 
     def _at_next_start(self, row: Row, now: object, written: Mapping[str, Any]) -> Any:
         """What the next start will find, if that is something else than now."""
-        base = _value(built_in_settings(self._settings.root), row.key)
+        # Folders of one's own lie in that of the queue unless they are told otherwise, and that one stays.
+        base = _value(replace(built_in_settings(self._settings.root), data=self._settings.data), row.key)
         try:
             then = base if row.key not in written else _value(
                 checked_setting(self._settings, row.key, written[row.key]), row.key

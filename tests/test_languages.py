@@ -35,7 +35,7 @@ PARTS = frozenset(
         "1 picture", "1 task is", "{} tasks are", "{}, finished.", "{}, picture {} of {}", "{} s", "♥ Favourites",
         "♥ Favourite", "♡ Favourite", "{}, {}:{}", "One file is not here yet.", "{} files are not here yet.", "not:",
         "checkpoint", "Reset to default value", "number input for {}", "range slider for {}", "fooocus (json)",
-        "LoRA {} File", "LoRA {} Weight", "Really?", "Queue again", "Name", "Password", "Sign in",
+        "LoRA {} File", "LoRA {} Weight", "Really?", "More tabs", "Queue again", "Name", "Password", "Sign in",
     }
 )  # fmt: skip
 

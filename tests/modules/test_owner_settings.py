@@ -75,6 +75,14 @@ def test_what_a_flag_or_the_environment_decides_is_shown_as_fixed(tmp_path: Path
             settings.save({key: None})
 
 
+def test_folders_that_follow_the_one_of_the_queue_do_not_wait_for_the_next_start(tmp_path: Path) -> None:
+    moved = owner(tmp_path, environ={"path_data": str(tmp_path / "elsewhere")})
+    for key in ("path_own_presets", "path_styles"):
+        assert row(moved, key)["value"].startswith(str(tmp_path / "elsewhere")) and row(moved, key)["next"] is None
+    moved.save({"path_styles": str(tmp_path / "mine")})
+    assert row(moved, "path_styles")["next"] == str(tmp_path / "mine")
+
+
 def test_a_file_that_was_broken_by_hand_is_not_overwritten(tmp_path: Path) -> None:
     settings = owner(tmp_path)
     (tmp_path / "config.txt").write_text("{ half")
